@@ -17,6 +17,13 @@ class FirstName:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstNames:
+    """Several pupils' first names, one after the other: what is said of all of them at once."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TownName:
     """A municipality's name, spoken from a clip made at configuration."""
 
@@ -72,7 +79,18 @@ class Phrase:
     id: str
 
 
-Slot = FirstName | TownName | SpokenDay | SpokenTime | SpokenDigits | SpokenNumber | SpokenPhone | SpokenWords | Phrase
+Slot = (
+    FirstName
+    | FirstNames
+    | TownName
+    | SpokenDay
+    | SpokenTime
+    | SpokenDigits
+    | SpokenNumber
+    | SpokenPhone
+    | SpokenWords
+    | Phrase
+)
 
 
 @dataclass(frozen=True, slots=True)
