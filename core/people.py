@@ -1,0 +1,75 @@
+"""Who eats and who speaks for them. Values only; persons are erased in the store, never here."""
+
+from dataclasses import dataclass
+from datetime import date, time
+from typing import NewType
+
+PupilId = NewType("PupilId", int)
+GuardianId = NewType("GuardianId", int)
+# A pupil's number on the credentials letter (codice utente), digits only, unique within a municipality.
+UserCode = NewType("UserCode", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The days from `first` through `last`, both included."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise ValueError(f"a period ends before it starts: {self.first}..{self.last}")
+
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class School:
+    """A school (plesso): `cutoff` is local time, `service` its own school year where it differs from the town's."""
+
+    key: str
+    name: str
+    cutoff: time
+    service: Period | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassGroup:
+    """A class group and the weekdays (Monday is 0) on which its pupils eat at school."""
+
+    school: str
+    name: str
+    weekdays: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Diet:
+    """A special diet by its kitchen code; why a pupil has it is nobody's business here."""
+
+    code: str
+    first: date | None = None
+    last: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pupil:
+    """A pupil as the desks see one: `class_group` is the class group's name within `school`."""
+
+    id: PupilId
+    user_code: UserCode
+    name: str
+    surname: str
+    school: str
+    class_group: str
+    diet: Diet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A guardian with the pupils that guardian may act for, in the order of their codes."""
+
+    guardian: GuardianId
+    language: str
+    pupils: tuple[Pupil, ...]
