@@ -73,3 +73,41 @@ class Family:
     guardian: GuardianId
     language: str
     pupils: tuple[Pupil, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewGuardian:
+    """A guardian as enrolled from a file. `phone` is E.164; `pin` is None where one is to be made or kept.
+
+    `recognise` says that this guardian agreed that calls from `phone` need no code (R29).
+    """
+
+    name: str
+    surname: str
+    email: str | None
+    phone: str | None
+    recognise: bool
+    language: str
+    pin: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewPupil:
+    """A pupil as enrolled from a file; `guardians` are indexes into `People.guardians`."""
+
+    user_code: UserCode
+    name: str
+    surname: str
+    codice_fiscale: str | None
+    school: str
+    class_group: str
+    diet: Diet | None
+    guardians: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Everybody in one file, each pupil and each guardian once."""
+
+    guardians: tuple[NewGuardian, ...]
+    pupils: tuple[NewPupil, ...]
