@@ -163,6 +163,24 @@ class BookingDesk:
 
         return await self._store.transact([request.pupil.id for request in requests], decide_all)
 
+    async def preview(self, actor: Actor, requests: Sequence[Request], at: Reading) -> tuple[Outcome, ...]:
+        """What `act` would answer now; nothing is stored, nothing is promised."""
+        histories = await self._store.histories([request.pupil.id for request in requests])
+        town = self._town()
+        return tuple(decide(town, each, histories[each.pupil.id], actor, at)[0] for each in requests)
+
+    async def record_refusals(
+        self, actor: Actor, requests: Sequence[Request], outcomes: Sequence[Outcome], at: Reading
+    ) -> None:
+        """Keep what `preview` refused and the caller is about to be told, for disputes (R26)."""
+        refusals = tuple(
+            _refusal(request, outcome, actor, at)
+            for request, outcome in zip(requests, outcomes, strict=True)
+            if isinstance(outcome, Refused)
+        )
+        if refusals:
+            await self._store.transact((), lambda _: (Entries(refusals=refusals), None))
+
     async def views(self, channel: Channel, pupils: Sequence[Pupil], at: Reading) -> tuple[View, ...]:
         """What `channel` would show of each pupil now."""
         histories = await self._store.histories([pupil.id for pupil in pupils])

@@ -159,3 +159,9 @@ class Line(Protocol):
 
     async def outcome(self, word: str) -> None:
         """Tell the line the outcome of the latest action, for the call log."""
+
+
+class Journal(Protocol):
+    """Where a flow notes what happened in a call; never a keyed code or PIN, never a name."""
+
+    def note(self, event: str, **fields: str | int | bool | None) -> None: ...
