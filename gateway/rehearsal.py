@@ -1,0 +1,430 @@
+"""Rehearsal files: the line's specification that a clerk can read, run on fresh data and a clock that stands still.
+
+The format is `interfaces.md`'s. `parse` says every mistake at once; `Stage` acts the steps and says what was found instead.
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from core.access import AccessDesk, Actor
+from core.changes import Presence
+from core.desk import Action, Bland, BookingDesk, Cancel, Request, Resume, Suspend, Undo
+from core.outcomes import ABANDONED, FAILED, INFORMED, LOCKED, NOT_IDENTIFIED, Accepted, Outcome, Refused, Unchanged
+from core.people import Pupil, UserCode
+from core.window import Channel
+from gateway.clock import FixedClock
+from gateway.municipality import Municipality
+from gateway.numbers import normalise_number
+from gateway.store.memory import MemoryStore
+from ivr.flow import Desks, parents_line
+from ivr.line import prompt
+from ivr.prompts import PHRASES
+from ivr.terminal import NoKeysError, ScriptedLine, parse_keys
+
+# A rehearsal is read by a person; what is longer is no rehearsal but a mistake, such as a log given by its name.
+BYTES_MAX, STEPS_MAX = 1_000_000, 10_000
+COMMENT = "#"
+OUTCOMES = frozenset(
+    {kind.word for kind in (*Accepted.__args__, *Unchanged.__args__, *Refused.__args__)}
+    | {NOT_IDENTIFIED, LOCKED, ABANDONED, INFORMED, FAILED}
+)
+INSTANT = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)[ T](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(?:\s+(?:±|\+-)(?P<bound>\d+)ms)?"
+)
+# What later parts of the product bring.
+NOT_YET = {
+    "close": "day closing is not part of this version yet",
+    "headcount": "day closing is not part of this version yet",
+    "credit": "the ledger is not part of this version yet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """Where a file is wrong, and what would be right; `text` is one line."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A step that went otherwise than it says."""
+
+    file: str
+    line: int
+    step: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.step}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    wall: datetime
+    bound: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`caller` and `dialled` as written; None is a withheld number, or the town's first number."""
+
+    caller: str | None
+    dialled: str | None
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A guardian's request by portal or message."""
+
+    channel: Channel
+    code: UserCode
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class InTown:
+    town: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectHeard:
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectOutcome:
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectPresence:
+    code: UserCode
+    day: date
+    presence: Presence
+
+
+Doing = InTown | At | Call | Ask | ExpectHeard | ExpectOutcome | ExpectPresence
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    line: int
+    verb: str
+    doing: Doing
+
+
+class _Wrong(Exception):  # noqa: N818 - never leaves this module
+    def __init__(self, word: int, text: str) -> None:
+        super().__init__(text)
+        self.word = word
+
+
+def read(file: Path) -> str:
+    """The text of a rehearsal file. Raises `OSError` or `ValueError` with what is wrong."""
+    content = file.read_bytes()
+    if len(content) > BYTES_MAX:
+        raise ValueError(f"{file}: {len(content)} bytes; a rehearsal has at most {BYTES_MAX}")
+    return content.decode("utf-8-sig")
+
+
+def parse(text: str, name: str) -> tuple[list[Step], list[Mistake]]:
+    """The steps of a rehearsal file and every mistake in it."""
+    steps: list[Step] = []
+    mistakes: list[Mistake] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = list(re.finditer(r"\S+", _without_comment(line)))
+        if not words:
+            continue
+        if len(steps) >= STEPS_MAX:
+            mistakes.append(Mistake(name, number, 1, f"more than {STEPS_MAX} steps; split the file"))
+            break
+        verb, *rest = (word.group() for word in words)
+        try:
+            steps.append(Step(number, verb, _parse_step(verb, rest)))
+        except _Wrong as wrong:
+            column = words[wrong.word].start() + 1 if wrong.word < len(words) else words[-1].end() + 1
+            mistakes.append(Mistake(name, number, column, str(wrong)))
+    return steps, mistakes
+
+
+def _without_comment(line: str) -> str:
+    """A `#` after a blank starts a comment, unless it and all that follows are keys of a call."""
+    keys = re.match(r"\s*call\b.*?\bkeys\b", line)
+    for found in re.finditer(r"(?:^|\s)#", line):
+        if keys is None or found.start() < keys.end() or not _are_keys(line[found.start() :]):
+            return line[: found.start()]
+    return line
+
+
+def _are_keys(words: str) -> bool:
+    try:
+        parse_keys(words)
+    except NoKeysError:
+        return False
+    return True
+
+
+def _parse_step(verb: str, words: list[str]) -> Doing:
+    match verb:
+        case "town":
+            _count(words, 1, 1, "town NAME")
+            return InTown(words[0])
+        case "at":
+            return _parse_at(words)
+        case "call":
+            return _parse_call(words)
+        case "heard":
+            _count(words, 1, None, "heard PROMPT…")
+            for place, word in enumerate(words, 1):
+                if word not in PHRASES:
+                    raise _Wrong(place, f"unknown prompt {word!r}{did_you_mean(word, PHRASES)}")
+            return ExpectHeard(tuple(words))
+        case "outcome":
+            _count(words, 1, 1, "outcome WORD")
+            if words[0] not in OUTCOMES:
+                raise _Wrong(1, f"unknown outcome {words[0]!r}{did_you_mean(words[0], OUTCOMES)}")
+            return ExpectOutcome(words[0])
+        case "presence":
+            _count(words, 3, 3, "presence CODE DAY PRESENCE")
+            presences = [each.value for each in Presence]
+            if words[2] not in presences:
+                raise _Wrong(3, f"unknown presence {words[2]!r}{did_you_mean(words[2], presences)}")
+            return ExpectPresence(_code(words, 0), _day(words, 1), Presence(words[2]))
+        case "portal" | "telegram":
+            return Ask(Channel(verb), _code(words, 0), _parse_action(words))
+        case _ if verb in NOT_YET:
+            raise _Wrong(0, f"{verb}: {NOT_YET[verb]}")
+        case _:
+            verbs = ["town", "at", "call", "heard", "outcome", "presence", "portal", "telegram", *NOT_YET]
+            raise _Wrong(0, f"unknown step {verb!r}{did_you_mean(verb, verbs)}")
+
+
+def _parse_at(words: list[str]) -> At:
+    found = INSTANT.fullmatch(" ".join(words))
+    expected = "expected local time, such as 2026-11-23 18:30, seconds and .milliseconds and ±50ms after it if wanted"
+    if found is None:
+        raise _Wrong(1, f"at: {' '.join(words)!r} is no instant; {expected}")
+    try:
+        wall = datetime.fromisoformat(f"{found['day']}T{found['time']}")
+    except ValueError as error:
+        raise _Wrong(1, f"at: {error}; {expected}") from error
+    return At(wall, timedelta(milliseconds=int(found["bound"] or 0)))
+
+
+def _parse_call(words: list[str]) -> Call:
+    usage = "call NUMBER|anonymous [to NUMBER] [keys KEYS…]"
+    _count(words, 1, None, usage)
+    head, keys = words, ()
+    if "keys" in words:
+        place = words.index("keys")
+        head = words[:place]
+        try:
+            keys = parse_keys(" ".join(words[place + 1 :]))
+        except NoKeysError as error:
+            raise _Wrong(place + 2, str(error)) from error
+    caller = None if head[:1] == ["anonymous"] else _number(head, 0)
+    match head[1:]:
+        case []:
+            return Call(caller, None, keys)
+        case ["to", _]:
+            return Call(caller, _number(head, 2), keys)
+        case _:
+            raise _Wrong(2, f"call: {' '.join(head[1:])!r} is not understood; expected: {usage}")
+
+
+def _parse_action(words: list[str]) -> Action:
+    usage = "CODE cancel DAY | bland DAY | suspend FROM [UNTIL] | resume FROM | undo [DAY]"
+    _count(words, 2, 4, usage)
+    match words[1], len(words) - 2:
+        case "cancel", 1:
+            return Cancel(_day(words, 2))
+        case "bland", 1:
+            return Bland(_day(words, 2))
+        case "suspend", 1:
+            return Suspend(_day(words, 2))
+        case "suspend", 2:
+            return Suspend(_day(words, 2), _day(words, 3))
+        case "resume", 1:
+            return Resume(_day(words, 2))
+        case "undo", 0:
+            return Undo()
+        case "undo", 1:
+            return Undo(_day(words, 2))
+        case _:
+            raise _Wrong(2, f"{' '.join(words[1:])!r} is not understood; expected: {usage}")
+
+
+def _count(words: list[str], least: int, most: int | None, usage: str) -> None:
+    if len(words) < least or (most is not None and len(words) > most):
+        raise _Wrong(min(len(words), most or len(words)) + 1, f"expected: {usage}")
+
+
+def _code(words: list[str], place: int) -> UserCode:
+    if place >= len(words) or not words[place].isdecimal():
+        raise _Wrong(place + 1, f"expected a user code, found {' '.join(words[place : place + 1])!r}")
+    return UserCode(words[place])
+
+
+def _day(words: list[str], place: int) -> date:
+    try:
+        return date.fromisoformat(words[place])
+    except (ValueError, IndexError) as error:
+        found = repr(words[place]) if place < len(words) else "nothing"
+        raise _Wrong(place + 1, f"expected a date, such as 2026-11-24, found {found}") from error
+
+
+def _number(words: list[str], place: int) -> str:
+    number = normalise_number(words[place]) if place < len(words) else None
+    if number is None:
+        found = repr(words[place]) if place < len(words) else "nothing"
+        raise _Wrong(place + 1, f"expected a telephone number or `anonymous`, found {found}")
+    return number
+
+
+def did_you_mean(word: str, known: Sequence[str] | Any) -> str:
+    """`; did you mean X?` where something known is near `word`."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class SkippedTimeError(ValueError):
+    """A local time that summer time skips."""
+
+
+def local_instant(wall: datetime, timezone: ZoneInfo) -> datetime:
+    """The instant, in UTC, of a local time; in the repeated hour the first pass. Raises `SkippedTimeError`."""
+    instant = wall.replace(tzinfo=timezone, fold=0).astimezone(UTC)
+    if instant.astimezone(timezone).replace(tzinfo=None) != wall:
+        raise SkippedTimeError(f"{wall} does not exist in {timezone}: summer time skips it")
+    return instant
+
+
+class _NullJournal:
+    def note(self, event: str, **fields: str | int | bool | None) -> None:
+        """A rehearsal keeps no call log."""
+
+
+@dataclass(slots=True)
+class Rehearsed:
+    """What one town's fresh data and desks are during a rehearsal."""
+
+    municipality: Municipality
+    store: MemoryStore
+    booking: BookingDesk
+    access: AccessDesk
+
+
+# Loads one town with its people into a fresh store; raises ValueError with one line a mistake.
+OpenTown = Callable[[str], Rehearsed]
+
+
+@dataclass(slots=True)
+class Stage:
+    """Runs one file's steps, all to the end."""
+
+    file: str
+    open_town: OpenTown
+    clock: FixedClock = field(default_factory=lambda: FixedClock(datetime(1970, 1, 1, tzinfo=UTC)))
+    failures: list[Failure | Mistake] = field(default_factory=list)
+    heard: tuple[str, ...] = ()
+    outcome: str | None = None
+    _town: Rehearsed | None = None
+    _has_time: bool = False
+    _sessions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            try:
+                await self._act(step)
+            except (SkippedTimeError, LookupError, ValueError) as error:
+                for line in str(error).splitlines():
+                    self.failures.append(Mistake(self.file, step.line, 1, f"{step.verb}: {line}"))
+
+    async def _act(self, step: Step) -> None:
+        match step.doing:
+            case InTown(name):
+                self._town = self.open_town(name)
+            case At(wall, bound):
+                instant = local_instant(wall, self._here().municipality.timezone)
+                self.clock.set(instant, bound)
+                self._has_time = True
+            case Call() as call:
+                await self._call(call)
+            case Ask(channel, code, action):
+                self.outcome = (await self._ask(channel, code, action)).word
+            case ExpectHeard(prompts):
+                if not _in_order(prompts, self.heard):
+                    self._fail(step, " ".join(prompts), " ".join(self.heard) or "nothing")
+            case ExpectOutcome(word):
+                if self.outcome != word:
+                    self._fail(step, word, self.outcome or "no action yet")
+            case ExpectPresence(code, day, presence):
+                pupil = await self._pupil(code)
+                [found] = await self._here().booking.presences(pupil, day, day)
+                if found.presence is not presence:
+                    self._fail(step, presence, found.presence)
+
+    def _fail(self, step: Step, expected: str, found: str) -> None:
+        self.failures.append(Failure(self.file, step.line, step.verb, expected, found))
+
+    def _here(self) -> Rehearsed:
+        if self._town is None:
+            raise LookupError("no town yet; start the file with: town NAME")
+        return self._town
+
+    def _now(self) -> FixedClock:
+        if not self._has_time:
+            raise LookupError("no time yet; say it before with: at 2026-11-23 18:30")
+        return self.clock
+
+    async def _call(self, call: Call) -> None:
+        town = self._here()
+        line = ScriptedLine(call.keys)
+        if call.dialled is not None and call.dialled not in town.municipality.numbers:
+            await line.say(prompt("number-not-in-service"))
+            self.heard, self.outcome = line.heard, FAILED
+            return
+        keys = (f"rehearsal-{number}" for number in self._sessions)
+        desks = Desks(town.booking, town.access, self._now(), lambda: next(keys))
+        self.outcome = await parents_line(
+            line, _NullJournal(), town.municipality.greeting, desks, call.caller, f"call-{next(self._sessions)}"
+        )
+        self.heard = line.heard
+
+    async def _ask(self, channel: Channel, code: UserCode, action: Action) -> Outcome:
+        town, pupil = self._here(), await self._pupil(code)
+        guardians = await town.store.at(town.municipality.key).credentials(pupil.id)
+        guardian = guardians[0].guardian if guardians else None
+        number = next(self._sessions)
+        actor = Actor(channel, f"{channel}-{number}", guardian, frozenset({pupil.id}))
+        [outcome] = await town.booking.act(actor, [Request(pupil, action, f"request-{number}")], self._now().read())
+        return outcome
+
+    async def _pupil(self, code: UserCode) -> Pupil:
+        town = self._here()
+        pupil = await town.store.at(town.municipality.key).pupil(code)
+        if pupil is None:
+            raise LookupError(f"unknown user code {code}; expected one of {town.municipality.key}'s people.csv")
+        return pupil
+
+
+def _in_order(expected: Sequence[str], found: Sequence[str]) -> bool:
+    """Whether `expected` stands in `found` in this order, whatever lies between."""
+    rest = iter(found)
+    return all(each in rest for each in expected)
