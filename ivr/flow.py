@@ -272,6 +272,7 @@ class _Call:
                 case "8":
                     languages = self._greeting.languages
                     self._line.language = languages[(languages.index(self._line.language) + 1) % len(languages)]
+                    self._journal.note("language", language=self._line.language)
                 case "0":
                     await self._say_office()
                     speaks_state = False
@@ -430,7 +431,8 @@ class _Call:
         self._action_word = (done or outcomes)[0].word
         await self._line.outcome(self._action_word)
         for pupil, outcome in zip(pupils, outcomes, strict=True):
-            self._journal.note("outcome", pupil=pupil.id, word=outcome.word)
+            receipt = outcome.change.receipt if isinstance(outcome, Accepted) else None
+            self._journal.note("outcome", pupil=pupil.id, outcome=outcome.word, receipt=receipt)
             name = [prompt("for-pupil", name=FirstName(pupil.name))] if len(pupils) > 1 else []
             await self._line.say(*name, self._result(outcome))
 
@@ -519,10 +521,12 @@ class _Call:
         asked = [prompt("enter-date")]
         while True:
             keys = await self._ask(asked, 4)
-            self._journal.note("asked", heard=" ".join(each.id for each in asked), key=keys.digits or "-")
+            day = self._date(keys, pupils)
+            self._journal.note(
+                "asked", heard=" ".join(each.id for each in asked), day=None if day is None else str(day)
+            )
             if keys.is_lone_hash:
                 return None
-            day = self._date(keys, pupils)
             if day is not None:
                 return day
             if keys.is_silence:
