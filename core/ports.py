@@ -69,6 +69,10 @@ class PinHasher(Protocol):
         """A keyed digest of a code, a PIN or a number: equal texts have equal digests, and the key is outside the database."""
 
 
+class NothingStoredError(Exception):
+    """A fault of the store after which nothing of the request is kept, nor will be: it can be sent again."""
+
+
 Answer = TypeVar("Answer")
 
 

@@ -23,6 +23,7 @@ from gateway.clock import FixedClock
 from gateway.municipality import Municipality
 from gateway.numbers import normalise_number
 from gateway.store.memory import MemoryStore
+from gateway.telephone import greeting_of
 from ivr.flow import Desks, parents_line
 from ivr.line import prompt
 from ivr.prompts import PHRASES
@@ -403,7 +404,7 @@ class Stage:
         keys = (f"rehearsal-{number}" for number in self._sessions)
         desks = Desks(town.booking, town.access, self._now(), lambda: next(keys))
         self.outcome = await parents_line(
-            line, _NullJournal(), town.municipality.greeting, desks, call.caller, f"call-{next(self._sessions)}"
+            line, _NullJournal(), greeting_of(town.municipality), desks, call.caller, f"call-{next(self._sessions)}"
         )
         self.heard = line.heard
 

@@ -44,6 +44,7 @@ def greeting_of(municipality: Municipality) -> Greeting:
     """What the line says of the town; an office without number or hours is not spoken of."""
     office = municipality.office
     return Greeting(
+        town=municipality.key,
         town_name=municipality.name,
         languages=municipality.languages,
         user_code_digits=municipality.user_code_digits,

@@ -40,7 +40,7 @@ from core.outcomes import (
     Undone,
 )
 from core.people import Family, Pupil, PupilId, UserCode
-from core.ports import Clock
+from core.ports import Clock, NothingStoredError
 from core.window import Channel
 from ivr.line import (
     FirstName,
@@ -89,8 +89,9 @@ class Office:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What the line needs to know of the town that was dialled."""
+    """What the line needs to know of the town that was dialled; `town` is its key."""
 
+    town: str
     town_name: str
     languages: tuple[str, ...]
     user_code_digits: int
@@ -124,13 +125,12 @@ async def parents_line(
 
 
 async def complete(
-    text: str, booking: BookingDesk, pupils_of: Callable[[Sequence[PupilId]], Awaitable[Sequence[Pupil]]], now: Reading
+    pending: Pending,
+    booking: BookingDesk,
+    pupils_of: Callable[[Sequence[PupilId]], Awaitable[Sequence[Pupil]]],
+    now: Reading,
 ) -> tuple[Outcome, ...]:
-    """Complete, once, a request whose confirming key was pressed in the moment of hanging up (R18, R20).
-
-    `text` is what `before_confirming` was given. Raises `NotPendingError`.
-    """
-    pending = Pending.parse(text)
+    """Complete, once, a request whose confirming key was pressed in the moment of hanging up (R18, R20)."""
     pupils = {pupil.id: pupil for pupil in await pupils_of([pupil for pupil, _ in pending.actions])}
     actor = Actor(Channel.PHONE, pending.session, pending.guardian, frozenset(pupils))
     requests = [
@@ -158,6 +158,8 @@ class _Call:
         self._caller, self._session = caller, session
         self._family: Family | None = None
         self._action_word: str | None = None
+        # Of the whole call, so that a later fault does not make the line forget an earlier change.
+        self._receipts: tuple[str, ...] = ()
         self._refused_word = NOT_IDENTIFIED
         self._was_shut = False
         self._left_a_confirmation = False
@@ -406,7 +408,9 @@ class _Call:
         if guardian is None:
             raise ValueError("nobody was identified")
         self._left_a_confirmation = True
-        await self._line.before_confirming(Pending(key, self._session, guardian, asked_at.earliest, pairs).text())
+        await self._line.before_confirming(
+            Pending(self._greeting.town, key, self._session, guardian, asked_at.earliest, pairs).text()
+        )
         try:
             answer = await self._ask_key(question, question, set("12#"))
         except HungUp as hung_up:
@@ -422,8 +426,13 @@ class _Call:
         """Take the confirmed actions, commit, and only then say what was done and what was not."""
         at = self._desks.clock.read()
         await self._line.before_saving()
-        outcomes = await self._desks.booking.act(self._actor(), self._requests(pupils, actions, key), at)
-        await self._line.saved(receipts(outcomes))
+        try:
+            outcomes = await self._desks.booking.act(self._actor(), self._requests(pupils, actions, key), at)
+            self._receipts += receipts(outcomes)
+        except NothingStoredError:
+            await self._line.saved(self._receipts)
+            raise
+        await self._line.saved(self._receipts)
         await self._tell(pupils, outcomes)
 
     async def _tell(self, pupils: Sequence[Pupil], outcomes: Sequence[Outcome]) -> None:

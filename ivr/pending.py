@@ -26,6 +26,7 @@ class NotPendingError(ValueError):
 class Pending:
     """`asked_at` is the earliest instant at which the confirming key can have been pressed; `key` the idempotency key."""
 
+    town: str
     key: str
     session: str
     guardian: GuardianId
@@ -36,19 +37,20 @@ class Pending:
         """One line of `[0-9A-Za-z;:,._-]`, so that no layer between has anything to quote."""
         asked = (self.asked_at - _EPOCH) // timedelta(microseconds=1)
         actions = ",".join(f"{pupil}:{_action_text(action)}" for pupil, action in self.actions)
-        return ";".join((_VERSION, self.key, self.session, str(self.guardian), str(asked), actions))
+        return ";".join((_VERSION, self.town, self.key, self.session, str(self.guardian), str(asked), actions))
 
     @classmethod
     def parse(cls, text: str) -> "Pending":
         """Raises `NotPendingError` with the text's beginning."""
         try:
-            version, key, session, guardian, asked, actions = text.split(";")
-            if version != _VERSION or not key or not session:
+            version, town, key, session, guardian, asked, actions = text.split(";")
+            if version != _VERSION or not town or not key or not session:
                 raise ValueError(version)
             pairs = [pair.split(":", 1) for pair in actions.split(",")]
             if len(pairs) > ASKED_MAX:
                 raise ValueError(f"{len(pairs)} pupils")
             return cls(
+                town,
                 key,
                 session,
                 GuardianId(int(guardian)),
