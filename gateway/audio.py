@@ -1,6 +1,8 @@
 """Sound as the telephone wants it: 8 kHz, A-law, levelled, trimmed. Used when clips are made, never during a call."""
 
+import io
 import math
+import os
 import wave
 from pathlib import Path
 
@@ -144,8 +146,52 @@ def _alaw_of_linear() -> npt.NDArray[np.uint8]:
     return order[np.searchsorted(middles, samples)].astype(np.uint8)
 
 
+def _ulaw_of(sample: int) -> int:
+    """The mu-law code of one 16-bit sample (ITU-T G.711, table 2a)."""
+    magnitude = min(abs(sample) >> 2, 8158) + 33
+    exponent = magnitude.bit_length() - 6
+    return ~((0x80 if sample < 0 else 0) | exponent << 4 | (magnitude >> (exponent + 1)) & 0x0F) & 0xFF
+
+
 _LINEAR_OF = _linear_of_alaw()
 _ALAW_OF = _alaw_of_linear()
+_ULAW_OF_ALAW = bytes(_ulaw_of(int(sample)) for sample in _LINEAR_OF)
+
+
+def alaw_to_ulaw(content: bytes) -> bytes:
+    """The same clip in mu-law."""
+    return content.translate(_ULAW_OF_ALAW)
+
+
+def alaw_to_wave(content: bytes) -> bytes:
+    """The same clip as a wave file: 8 kHz, 16 bits, mono."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(PHONE_HZ)
+        sound.writeframes(_LINEAR_OF[np.frombuffer(content, np.uint8)].astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def write_clip(place: Path, alaw: bytes) -> bool:
+    """Put the clip at `place` (without extension) in every format Asterisk plays; False when it is there already.
+
+    Each file is there whole or not at all: a call may be playing the one before.
+    """
+    formats = {suffix: place.with_name(f"{place.name}.{suffix}") for suffix in ("wav", "ulaw", "alaw")}
+    if all(file.exists() for file in formats.values()) and formats["alaw"].read_bytes() == alaw:
+        return False
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # A-law comes last: where it is there and the same, so are the others.
+    for suffix, content in (("wav", alaw_to_wave(alaw)), ("ulaw", alaw_to_ulaw(alaw)), ("alaw", alaw)):
+        partial = place.with_name(f".{place.name}.{suffix}.{os.getpid()}")
+        try:
+            partial.write_bytes(content)
+            partial.replace(formats[suffix])
+        finally:
+            partial.unlink(missing_ok=True)
+    return True
 
 
 def read_wave(path: Path) -> tuple[Audio, int]:

