@@ -1,0 +1,163 @@
+"""A tree given its shape: pydantic's findings said in the file's own terms, and what is right kept for further checks."""
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.files.mistakes import Mistake, one_of, shown
+from gateway.files.shapes import Shape
+from gateway.files.tree import Place, Table, Way, find, place_of, place_of_key, plain, without
+
+# Taking a mistake out can bring another to light only in the table around it, and tables are five deep.
+ROUNDS_MAX = 10
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def shape(model: type[Model], file: Path, tree: Table) -> tuple[Model, Table, list[Mistake]]:
+    """The tree as `model`, the part of it that is right, and every mistake.
+
+    What is wrong is left out: an entry of a table then has its default, an item of a list is not there at all.
+    """
+    mistakes: list[Mistake] = []
+    dropped: set[tuple[Place, str]] = set()
+    right = tree
+    for round_number in range(ROUNDS_MAX):
+        try:
+            shaped = model.model_validate(plain(right))
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            # What only comes up once something was left out is no mistake of the file.
+            if round_number == 0:
+                mistakes += [_mistake(model, file, tree, each) for each in details]
+            ways = {_unit(_way(each)) for each in details}
+            for way in ways:
+                dropped |= {(place_of(right, way[:depth]), str(step)) for depth, step in enumerate(way)}
+            right = _pruned(right, ways)
+        else:
+            break
+    else:
+        shaped, right = model.model_validate({}), Table(tree.place, ())
+    mistakes += _missing(shaped, file, right, (), dropped)
+    return shaped, right, mistakes
+
+
+def _pruned(tree: Table, ways: set[Way]) -> Table:
+    if () in ways:
+        return Table(tree.place, ())
+    pruned = without(tree, frozenset(ways))
+    return pruned if isinstance(pruned, Table) else Table(tree.place, ())
+
+
+def _way(error: ErrorDetails) -> Way:
+    """The way to the value that is wrong; pydantic marks a wrong key by a step of its own."""
+    return tuple(step for step in error["loc"] if step != "[key]")
+
+
+def _unit(way: Way) -> Way:
+    """What is left out for a mistake: the outermost list item around it, half of which would mean something else."""
+    for index, step in enumerate(way):
+        if isinstance(step, int):
+            return way[: index + 1]
+    return way
+
+
+def _mistake(model: type[BaseModel], file: Path, tree: Table, error: ErrorDetails) -> Mistake:
+    way = _way(error)
+    is_about_key = error["type"] == "extra_forbidden" or error["loc"][-1:] == ("[key]",)
+    place = place_of_key(tree, way) if is_about_key else place_of(tree, way)
+    key = next((step for step in reversed(way) if isinstance(step, str)), None)
+    what = _says(model, way, error)
+    message = what if key is None or is_about_key else f"{key}: {what}"
+    return Mistake(file, place.line, place.column, message)
+
+
+def _says(model: type[BaseModel], way: Way, error: ErrorDetails) -> str:
+    value, limits = error["input"], error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key {shown(way[-1])}; {one_of(str(way[-1]), _keys(model, way[:-1]))}"
+        case "value_error":
+            return str(limits["error"])
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
+            return f"{shown(value)} is no whole number; expected one in digits"
+        case "float_parsing" | "float_type" | "finite_number":
+            return f"{shown(value)} is no number; expected one in digits"
+        case "bool_parsing" | "bool_type":
+            return f"{shown(value)} is neither yes nor no; expected yes or no"
+        case "greater_than_equal":
+            return f"{shown(value)} is too small; expected at least {limits['ge']}"
+        case "greater_than":
+            return f"{shown(value)} is too small; expected more than {limits['gt']}"
+        case "less_than_equal":
+            return f"{shown(value)} is too large; expected at most {limits['le']}"
+        case "too_long":
+            return f"more than {limits['max_length']} entries; expected at most {limits['max_length']}"
+        case "list_type" | "tuple_type":
+            return f"{shown(value)} is no list; expected one, as [a, b] or with a line `- a` for each"
+        case "model_type" | "dict_type":
+            return f"{shown(value)} is no table; expected keys with values, as `key: value`"
+        case "string_type":
+            return f"{shown(value)} is no text; expected a text"
+        case _:
+            return f"{shown(value)} cannot stand here; expected: {error['msg']}"
+
+
+def _keys(model: type[BaseModel], way: Way) -> list[str]:
+    """The keys that the table at the end of `way` may have."""
+    annotation: Any = model
+    for step in way:
+        annotation = _annotation_of_step(annotation, step)
+    inner = _inner(annotation)
+    return _aliases(inner) if isinstance(inner, type) and issubclass(inner, BaseModel) else []
+
+
+def _annotation_of_step(annotation: Any, step: str | int) -> Any:
+    inner = _inner(annotation)
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        fields = {field.alias or name: field.annotation for name, field in inner.model_fields.items()}
+        return fields.get(str(step))
+    arguments = get_args(inner)
+    return arguments[1 if get_origin(inner) is dict else 0] if arguments else None
+
+
+def _inner(annotation: Any) -> Any:
+    """The annotation without `Annotated` and without its None."""
+    while get_args(annotation) and get_origin(annotation) not in (dict, list, tuple):
+        arguments = [each for each in get_args(annotation) if each is not type(None)]
+        annotation = arguments[0]
+    return annotation
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tuple[Place, str]]) -> list[Mistake]:
+    """The keys of `REQUIRED` that are not there, in every table of the file."""
+    mistakes: list[Mistake] = []
+    match value:
+        case BaseModel():
+            table = find(tree, way)
+            place = place_of(tree, way)
+            if isinstance(value, Shape) and (isinstance(table, Table) or not way):
+                for key, meaning in value.REQUIRED.items():
+                    has_value = bool(plain(found) if (found := find(tree, (*way, key))) else None)
+                    if not has_value and (place, key) not in dropped:
+                        at = place_of_key(tree, (*way, key))
+                        mistakes.append(
+                            Mistake(file, at.line, at.column, f"{shown(key)} is missing; expected {meaning}")
+                        )
+            for name, field in type(value).model_fields.items():
+                mistakes += _missing(getattr(value, name), file, tree, (*way, field.alias or name), dropped)
+        case dict():
+            for key, each in value.items():
+                mistakes += _missing(each, file, tree, (*way, key), dropped)
+        case list() | tuple():
+            for index, each in enumerate(value):
+                mistakes += _missing(each, file, tree, (*way, index), dropped)
+        case _:
+            pass
+    return mistakes

@@ -1,0 +1,75 @@
+"""A town's files as they stand: read at one moment, and each made into its shape as far as it is right."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from gateway.files.mistakes import Mistake
+from gateway.files.shapes import Shape
+from gateway.files.shaping import shape
+from gateway.files.tree import BYTES_MAX, START, Table, Way, place_of, read_tree
+
+MUNICIPALITY, SCHOOLS, CALENDAR, PEOPLE = "municipality.yaml", "schools.yaml", "calendar.yaml", "people.csv"
+TOWN_FILES = (MUNICIPALITY, SCHOOLS, CALENDAR)
+
+
+@dataclass(frozen=True, slots=True)
+class TownFiles:
+    """A town's files as they were read at one moment; in place of a file that could not be read, the reason."""
+
+    folder: Path
+    contents: Mapping[str, bytes | str]
+    people: Path | None = None
+
+
+def read_town_files(folder: Path) -> TownFiles:
+    """What the files of a town's folder hold now."""
+    people = folder / PEOPLE
+    return TownFiles(
+        folder, {name: read_bytes(folder / name) for name in TOWN_FILES}, people if people.exists() else None
+    )
+
+
+def read_bytes(file: Path, bytes_max: int = BYTES_MAX) -> bytes | str:
+    """What a file holds, one byte past the limit at most, or the reason why it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(bytes_max + 1)
+    except OSError as error:
+        return (error.strerror or type(error).__name__).lower()
+
+
+FileShape = TypeVar("FileShape", bound=Shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[FileShape]):
+    """One file: all that stands in it (None where it is no YAML), and what of it is right."""
+
+    file: Path
+    tree: Table | None
+    right: Table
+    shape: FileShape
+
+    def mistake(self, way: Way, message: str) -> Mistake:
+        place = place_of(self.right, way)
+        return Mistake(self.file, place.line, place.column, message)
+
+    def where(self, way: Way) -> str:
+        return f"{self.file.name}:{place_of(self.right, way).line}"
+
+
+def shaped_file(files: TownFiles, name: str, model: type[FileShape], mistakes: list[Mistake]) -> Source[FileShape]:
+    """One file of the town in its shape; what is wrong with it is added to `mistakes`."""
+    file, content = files.folder / name, files.contents[name]
+    if isinstance(content, str):
+        mistakes.append(Mistake(file, 1, 1, f"the file cannot be read: {content}; expected {', '.join(TOWN_FILES)}"))
+        return Source(file, None, Table(START, ()), model())
+    tree, unread = read_tree(file, content)
+    mistakes += unread
+    if tree is None:
+        return Source(file, None, Table(START, ()), model())
+    shaped, right, wrong = shape(model, file, tree)
+    mistakes += wrong
+    return Source(file, tree, right, shaped)
