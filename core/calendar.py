@@ -217,8 +217,8 @@ def _clock_change(day: date, at: time, timezone: ZoneInfo) -> datetime:
     # In a gap fold=1 reads the wall clock with the later offset, hence lies before the jump, and fold=0 after it.
     before, after = wall.replace(fold=1).astimezone(UTC), wall.replace(fold=0).astimezone(UTC)
     offset = before.astimezone(timezone).utcoffset()
-    while after - before > timedelta(seconds=1):
-        middle = (before + (after - before) / 2).replace(microsecond=0)
+    while after - before > timedelta.resolution:
+        middle = before + (after - before) / 2
         if middle.astimezone(timezone).utcoffset() == offset:
             before = middle
         else:
