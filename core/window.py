@@ -63,7 +63,9 @@ def judge(window: Window, calendar: ServiceCalendar, school: str, at: Reading) -
     match window:
         case Anytime():
             first = today if not is_closed(calendar, school, today, at) else today + ONE_DAY
-            return Open(first, (calendar.cutoff(school, today), calendar.cutoff(school, first)))
+            # A new date brings a later one within reach (R30).
+            midnight = opening_instant(calendar.local(at.latest).date(), time.min, calendar.timezone)
+            return Open(first, (calendar.cutoff(school, today), calendar.cutoff(school, first), midnight))
         case Evening(opens):
             day = today
             while day <= calendar.local(at.latest).date() + ONE_DAY:

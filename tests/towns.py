@@ -15,7 +15,7 @@ from core.desk import Action, Request, Town, View, decide, view
 from core.outcomes import Outcome
 from core.people import ClassGroup, Family, GuardianId, Period, Pupil, PupilId, School, UserCode
 from core.ports import Attempts, Credential, Entries, Refusal, WrongAnswer
-from core.window import Anytime, Channel, Evening
+from core.window import Anytime, Channel, Evening, Window
 
 ROME = ZoneInfo("Europe/Rome")
 SCHOOL_YEAR = Period(date(2026, 9, 14), date(2027, 6, 8))
@@ -71,7 +71,7 @@ def town(
     bland_days_max: int = BLAND_DAYS_MAX,
 ) -> Town:
     anytime = Anytime(look_ahead_days)
-    windows = {
+    windows: dict[Channel, Window] = {
         Channel.PHONE: Evening(OPENS),
         Channel.PORTAL: anytime,
         Channel.TELEGRAM: anytime,
