@@ -115,7 +115,9 @@ def clips_in(folder: Path, language: str) -> Mapping[str, float]:
     }
 
 
-def make_name_clips(names: Iterable[str], language: str, folder: Path) -> list[Made]:
+def make_name_clips(
+    names: Iterable[str], language: str, folder: Path, having: Callable[[], Iterable[Engine]] = engines
+) -> list[Made]:
     """Make the clips of first names that `folder/<language>` lacks; what no engine could say is not among the answers.
 
     `folder` is where Asterisk looks, with the ready-made clips derived into it, so that only unusual names are made.
@@ -127,25 +129,29 @@ def make_name_clips(names: Iterable[str], language: str, folder: Path) -> list[M
         if reads:
             words = " ".join(spellings.get(word.casefold(), word) for word in reads.split())
             wanted.setdefault(name_clip(name), f"{words}.")
-    return _made(wanted, language, folder, is_name=True)
+    return _made(wanted, language, folder, having, is_name=True)
 
 
-def make_town_clips(town_name: str, office_hours: str, language: str, folder: Path) -> list[Made]:
+def make_town_clips(
+    town_name: str, office_hours: str, language: str, folder: Path, having: Callable[[], Iterable[Engine]] = engines
+) -> list[Made]:
     """Make the clips of a town's name and of its office's hours (empty: none) that `folder/<language>` lacks."""
-    made = _made({town_clip(town_name): f"{town_said(town_name)}."}, language, folder, is_name=True)
-    if office_hours:
-        made += _made(
-            {words_clip(office_hours): f"{hours_said(office_hours, language)}."}, language, folder, is_name=False
-        )
-    return made
+    town = {town_clip(town_name): f"{town_said(town_name)}."}
+    hours = {words_clip(office_hours): f"{hours_said(office_hours, language)}."} if office_hours else {}
+    return [
+        *_made(town, language, folder, having, is_name=True),
+        *_made(hours, language, folder, having, is_name=False),
+    ]
 
 
-def _made(wanted: dict[str, str], language: str, folder: Path, *, is_name: bool) -> list[Made]:
+def _made(
+    wanted: Mapping[str, str], language: str, folder: Path, having: Callable[[], Iterable[Engine]], *, is_name: bool
+) -> list[Made]:
     missing = {clip: words for clip, words in wanted.items() if not (folder / language / f"{clip}.alaw").exists()}
     made: list[Made] = []
     if not missing:
         return made
-    for engine in engines():
+    for engine in having():
         for clip, words in list(missing.items()):
             try:
                 sound, rate_hz = engine.say(words[:CHARACTERS_MAX], language, is_name=is_name)

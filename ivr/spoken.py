@@ -198,7 +198,9 @@ def words(prompt: Prompt, catalogue: Catalogue) -> str:
     """The prompt as a sentence to read; raises KeyError for an unknown phrase, ValueError for slots that do not fit."""
     text = ""
     for part in _heard(prompt, catalogue, always):
-        text += part.words if isinstance(part, Stretch) else _written(part, catalogue)
+        piece = part.words if isinstance(part, Stretch) else _written(part, catalogue)
+        # "at 6 p.m." at a sentence's end already has its full stop.
+        text += piece.removeprefix(".") if text.endswith(".") else piece
     return text.strip()
 
 
@@ -320,7 +322,10 @@ def town_said(value: str) -> str:
 def name_said(value: str) -> str:
     """The name as the voice should read it: `NICOLO'` is Nicolò, and what is no letter is not read out."""
     text = re.sub(r"([aeiou])['’](?=[\s-]|$)", "\\1\u0300", value.strip(), flags=re.IGNORECASE)
-    text = re.sub(r"[^\w' -]|[\d_]", "", unicodedata.normalize("NFC", text)).strip(" '-")
+    letters = (
+        each for each in unicodedata.normalize("NFC", text) if each in "' -" or unicodedata.category(each)[0] in "LM"
+    )
+    text = "".join(letters).strip(" '-")
     return text.title() if text.isupper() or text.islower() else text
 
 
