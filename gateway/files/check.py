@@ -184,14 +184,14 @@ def _items_of(tree: Table | None, way: Way) -> bool:
     return bool(getattr(found, "items", ()))
 
 
-def _keys_of(tree: Table | None, way: Way) -> list[str] | None:
+def keys_of(tree: Table | None, way: Way) -> list[str] | None:
     """The keys of a table as it stands in the file, right or wrong; None where there is no such table."""
     found = find(tree, way) if tree is not None else None
     return [entry.key for entry in found.entries] if isinstance(found, Table) else None
 
 
 def _unknown_school(source: Source[FileShape], schools: Source[SchoolsShape], way: Way, key: str) -> Iterator[Mistake]:
-    known = _keys_of(schools.tree, ("schools",))
+    known = keys_of(schools.tree, ("schools",))
     if known is not None and key not in known:
         yield source.mistake(way, f"school: {SCHOOLS} has no school {shown(key)}; {one_of(key, known)}")
 
@@ -203,13 +203,13 @@ def _unknown_class(
     if not slash:
         yield source.mistake(way, f"class: {shown(class_way)} names no school; expected school/class, as primaria/3B")
         return
-    known = _keys_of(schools.tree, ("schools",))
+    known = keys_of(schools.tree, ("schools",))
     if known is None:
         return
     if school not in known:
         yield source.mistake(way, f"class: {SCHOOLS} has no school {shown(school)}; {one_of(school, known)}")
         return
-    classes = _keys_of(schools.tree, ("schools", school, "classes"))
+    classes = keys_of(schools.tree, ("schools", school, "classes"))
     if classes is not None and name not in classes:
         right = one_of(name, classes)
         yield source.mistake(way, f"class: school {shown(school)} has no class {shown(name)}; {right}")

@@ -1,24 +1,163 @@
 """A town's folder made into a `Municipality`, a configuration folder into all of them; or every mistake at once (R23)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
 from core.calendar import CutoffOverride, ServiceCalendar
 from core.desk import Town
-from core.people import ClassGroup, Period, School
+from core.people import ClassGroup, People, Period, School
 from core.window import Anytime, Channel, Evening, Window
-from gateway.files.check import day_exception, evenings, mistakes_between, year_span
+from gateway.files.check import day_exception, evenings, keys_of, mistakes_between, year_span
 from gateway.files.holidays import national_holidays
-from gateway.files.mistakes import Mistake
+from gateway.files.mistakes import Mistake, shown
+from gateway.files.people import PeopleRules, check_people, rules_of
 from gateway.files.shapes import CalendarShape, MunicipalityShape, SchoolsShape, parse_key
-from gateway.files.sources import CALENDAR, MUNICIPALITY, SCHOOLS, TOWN_FILES, TownFiles, read_town_files, shaped_file
-from gateway.municipality import Kitchen, Municipality, Office
+from gateway.files.shaping import plain_data, says, shape, way_of
+from gateway.files.sources import (
+    CALENDAR,
+    MUNICIPALITY,
+    SCHOOLS,
+    TOWN_FILES,
+    TownFiles,
+    read_bytes,
+    read_town_files,
+    shaped_file,
+)
+from gateway.files.tree import START, Listing, find, plain, read_tree
+from gateway.municipality import Kitchen, Municipalities, Municipality, NumberTakenError, Office
+from gateway.numbers import normalise_number
+from gateway.settings import Settings, SettingsFile, environment_name
+
+GATEWAY, TOWNS = "gateway.yaml", "municipalities"
+# Where a mistake stands that is in no file.
+ENVIRONMENT = Path("(environment)")
 
 
 def load_town(folder: Path) -> Municipality | tuple[Mistake, ...]:
     """The municipality that a folder describes, or every mistake in its YAML files; its people are read by `read_people`."""
     return check_town(read_town_files(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A configuration folder as it was loaded: the towns that can be served, and the mistakes of those that cannot."""
+
+    folder: Path
+    settings: Settings
+    municipalities: Municipalities
+    broken: Mapping[str, tuple[Mistake, ...]] = field(default_factory=dict)
+
+
+def load_configuration(folder: Path) -> Configuration | tuple[Mistake, ...]:
+    """All that a configuration folder describes; the mistakes where the gateway's own settings are wrong.
+
+    A town with mistakes is left out, in `broken`, and keeps nobody else from being served.
+    """
+    if not folder.is_dir():
+        return (Mistake(folder, 1, 1, f"there is no such folder; expected one with {GATEWAY} and {TOWNS}/"),)
+    settings = load_settings(folder / GATEWAY)
+    if not isinstance(settings, Settings):
+        return settings
+    municipalities, broken = Municipalities(), dict[str, tuple[Mistake, ...]]()
+    for town_folder in town_folders(folder):
+        town = load_town(town_folder)
+        if isinstance(town, Municipality):
+            try:
+                municipalities = municipalities.with_town(town)
+            except NumberTakenError as taken:
+                broken[town.key] = (number_mistake(taken, town),)
+        else:
+            broken[town_folder.name] = town
+    return Configuration(folder, settings, municipalities, broken)
+
+
+def load_settings(file: Path) -> Settings | tuple[Mistake, ...]:
+    """The gateway's settings; an empty or missing file has none that differ from the defaults."""
+    content = read_bytes(file) if file.exists() else b""
+    if isinstance(content, str):
+        return (Mistake(file, 1, 1, f"the file cannot be read: {content}; expected YAML, or no file"),)
+    tree, mistakes = read_tree(file, content)
+    if tree is None:
+        return tuple(sorted(mistakes))
+    _, right, wrong = shape(SettingsFile, file, tree)
+    if mistakes or wrong:
+        return tuple(sorted(set(mistakes + wrong)))
+    try:
+        return Settings(**plain_data(SettingsFile, right))
+    except ValidationError as error:
+        return tuple(
+            Mistake(ENVIRONMENT, 1, 1, f"{environment_name(way_of(each))}: {says(SettingsFile, way_of(each), each)}")
+            for each in error.errors(include_url=False)
+        )
+    except SettingsError as error:
+        return (Mistake(ENVIRONMENT, 1, 1, f"{error}; expected JSON, or one variable for each setting"),)
+
+
+def town_folders(folder: Path) -> list[Path]:
+    """The towns' folders of a configuration folder, in the order of their names."""
+    towns = folder / TOWNS
+    if not towns.is_dir():
+        return []
+    return sorted(each for each in towns.iterdir() if each.is_dir() and not each.name.startswith("."))
+
+
+def check_folder(folder: Path) -> tuple[Mistake, ...]:
+    """Every mistake of a town's folder or of a whole configuration folder, `people.csv` included."""
+    if any((folder / name).exists() for name in TOWN_FILES):
+        return _check_town_and_people(folder)
+    if not (folder / TOWNS).is_dir() and not (folder / GATEWAY).exists():
+        found = "neither a town's folder nor a configuration folder" if folder.is_dir() else "no such folder"
+        return (Mistake(folder, 1, 1, f"{found}; expected {', '.join(TOWN_FILES)}, or {GATEWAY} and {TOWNS}/"),)
+    settings = load_settings(folder / GATEWAY)
+    mistakes = [] if isinstance(settings, Settings) else list(settings)
+    for town_folder in town_folders(folder):
+        mistakes += _check_town_and_people(town_folder)
+    loaded = load_configuration(folder)
+    if isinstance(loaded, Configuration):
+        mistakes += (mistake for wrong in loaded.broken.values() for mistake in wrong)
+    return tuple(dict.fromkeys(mistakes))
+
+
+def _check_town_and_people(folder: Path) -> tuple[Mistake, ...]:
+    files = read_town_files(folder)
+    town = check_town(files)
+    mistakes = () if isinstance(town, Municipality) else town
+    if files.people is None:
+        return mistakes
+    people = check_people(files.people, rules_of(town) if isinstance(town, Municipality) else _known_rules(files))
+    return mistakes if isinstance(people, People) else (*mistakes, *people)
+
+
+def _known_rules(files: TownFiles) -> PeopleRules:
+    """What a town with mistakes in its files says about its people all the same."""
+    town = shaped_file(files, MUNICIPALITY, MunicipalityShape, [])
+    schools = shaped_file(files, SCHOOLS, SchoolsShape, []).tree
+    keys = keys_of(schools, ("schools",))
+    classes = None if keys is None else {key: keys_of(schools, ("schools", key, "classes")) or [] for key in keys}
+    known = town.shape
+    return PeopleRules(known.user_code_digits, known.pin_digits, tuple(known.languages), classes)
+
+
+def number_mistake(taken: NumberTakenError, newcomer: Municipality) -> Mistake:
+    """The mistake in the newcomer's file, with the place of the number that another town has."""
+    other = taken.second if taken.first.key == newcomer.key else taken.first
+    file = (newcomer.folder or Path()) / MUNICIPALITY
+    content = read_bytes(file)
+    tree = read_tree(file, content)[0] if isinstance(content, bytes) else None
+    numbers = find(tree, ("numbers",)) if tree else None
+    items = numbers.items if isinstance(numbers, Listing) else ()
+    places = (item.place for item in items if normalise_number(str(plain(item))) == taken.number)
+    place = next(places, START)
+    message = (
+        f"numbers: {taken.number} reaches the town {shown(other.key)} already; expected a number of this town alone"
+    )
+    return Mistake(file, place.line, place.column, message)
 
 
 def check_town(files: TownFiles) -> Municipality | tuple[Mistake, ...]:

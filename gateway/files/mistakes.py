@@ -41,12 +41,22 @@ def shown(value: object) -> str:
 def one_of(found: str, choices: Iterable[str]) -> str:
     """What would be right in place of `found`: the nearest choice, or the choices where none is near."""
     known = list(choices)
-    folded = {choice.casefold(): choice for choice in known}
-    # A longer text is no slip of the keyboard, and comparing it would only take time.
-    near = difflib.get_close_matches(found[:SHOWN_CHARACTERS_MAX].casefold(), folded, n=1, cutoff=LIKENESS_MIN)
-    if near:
-        return f"did you mean {shown(folded[near[0]])}?"
+    near = _nearest(found, known)
+    if near is not None:
+        return f"did you mean {shown(near)}?"
     if not known:
         return "there are none yet"
     more = ", …" if len(known) > CHOICES_SHOWN_MAX else ""
     return f"expected one of {', '.join(shown(choice)[1:-1] for choice in known[:CHOICES_SHOWN_MAX])}{more}"
+
+
+def is_near(found: str, choice: str) -> bool:
+    """Whether `found` is so like `choice` that whoever wrote it meant that."""
+    return _nearest(found, [choice]) is not None
+
+
+def _nearest(found: str, choices: list[str]) -> str | None:
+    folded = {choice.casefold(): choice for choice in choices}
+    # A longer text is no slip of the keyboard, and comparing it would only take time.
+    near = difflib.get_close_matches(found[:SHOWN_CHARACTERS_MAX].casefold(), folded, n=1, cutoff=LIKENESS_MIN)
+    return folded[near[0]] if near else None

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema, model_validator
 
 from core.people import Period
 from gateway.files.mistakes import one_of, shown
@@ -205,15 +205,6 @@ class Shape(BaseModel):
 
     REQUIRED: ClassVar[dict[str, str]] = {}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_the_default(cls, data: Any) -> Any:
-        # `exceptions:` with nothing after it is what is left when the last exception is taken out.
-        if not isinstance(data, dict):
-            return data
-        keys = {field.alias or name for name, field in cls.model_fields.items()}
-        return {key: value for key, value in data.items() if value is not None or key not in keys}
-
 
 class EveningShape(Shape):
     opens: TimeOfDay | None = Field(None, description="When the line opens for the next day, local time (R7)")
@@ -229,11 +220,17 @@ def _window(value: Any) -> Any:
     raise ValueError(f'{shown(value)} is no window; expected anytime, or {{opens: "18:00"}}')
 
 
+_EVENING = {
+    "type": "object",
+    "properties": {"opens": TypeAdapter(TimeOfDay).json_schema()},
+    "required": ["opens"],
+    "additionalProperties": False,
+}
 # None is `anytime`, as it is after `_window`; a window that is not in the file has its channel's default instead.
 Window = Annotated[
     EveningShape | None,
     BeforeValidator(_window),
-    WithJsonSchema({"anyOf": [{"const": "anytime"}, {"$ref": "#/$defs/EveningShape"}]}),
+    WithJsonSchema({"anyOf": [{"const": "anytime"}, _EVENING]}),
 ]
 PHONE_WINDOW = EveningShape.model_validate({"opens": "18:00"})
 

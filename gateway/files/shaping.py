@@ -6,9 +6,9 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.files.mistakes import Mistake, one_of, shown
+from gateway.files.mistakes import Mistake, is_near, one_of, shown
 from gateway.files.shapes import Shape
-from gateway.files.tree import Place, Table, Way, find, place_of, place_of_key, plain, without
+from gateway.files.tree import Listing, Node, Place, Table, Text, Way, find, place_of, place_of_key, plain, without
 
 # Taking a mistake out can bring another to light only in the table around it, and tables are five deep.
 ROUNDS_MAX = 10
@@ -26,13 +26,13 @@ def shape(model: type[Model], file: Path, tree: Table) -> tuple[Model, Table, li
     right = tree
     for round_number in range(ROUNDS_MAX):
         try:
-            shaped = model.model_validate(plain(right))
+            shaped = model.model_validate(plain_data(model, right))
         except ValidationError as error:
             details = error.errors(include_url=False)
             # What only comes up once something was left out is no mistake of the file.
             if round_number == 0:
                 mistakes += [_mistake(model, file, tree, each) for each in details]
-            ways = {_unit(_way(each)) for each in details}
+            ways = {_unit(way_of(each)) for each in details}
             for way in ways:
                 dropped |= {(place_of(right, way[:depth]), str(step)) for depth, step in enumerate(way)}
             right = _pruned(right, ways)
@@ -44,6 +44,22 @@ def shape(model: type[Model], file: Path, tree: Table) -> tuple[Model, Table, li
     return shaped, right, mistakes
 
 
+def plain_data(annotation: Any, node: Node) -> Any:
+    """The tree without places and without what has no value: `exceptions:` is left when the last one is taken out."""
+    match node:
+        case Text():
+            return plain(node)
+        case Listing(_, items):
+            return [plain_data(_annotation_of_step(annotation, index), item) for index, item in enumerate(items)]
+        case Table(_, entries):
+            known = _keys(annotation, ())
+            return {
+                entry.key: plain_data(_annotation_of_step(annotation, entry.key), entry.value)
+                for entry in entries
+                if entry.key not in known or plain(entry.value) is not None
+            }
+
+
 def _pruned(tree: Table, ways: set[Way]) -> Table:
     if () in ways:
         return Table(tree.place, ())
@@ -51,7 +67,7 @@ def _pruned(tree: Table, ways: set[Way]) -> Table:
     return pruned if isinstance(pruned, Table) else Table(tree.place, ())
 
 
-def _way(error: ErrorDetails) -> Way:
+def way_of(error: ErrorDetails) -> Way:
     """The way to the value that is wrong; pydantic marks a wrong key by a step of its own."""
     return tuple(step for step in error["loc"] if step != "[key]")
 
@@ -65,16 +81,17 @@ def _unit(way: Way) -> Way:
 
 
 def _mistake(model: type[BaseModel], file: Path, tree: Table, error: ErrorDetails) -> Mistake:
-    way = _way(error)
+    way = way_of(error)
     is_about_key = error["type"] == "extra_forbidden" or error["loc"][-1:] == ("[key]",)
     place = place_of_key(tree, way) if is_about_key else place_of(tree, way)
     key = next((step for step in reversed(way) if isinstance(step, str)), None)
-    what = _says(model, way, error)
+    what = says(model, way, error)
     message = what if key is None or is_about_key else f"{key}: {what}"
     return Mistake(file, place.line, place.column, message)
 
 
-def _says(model: type[BaseModel], way: Way, error: ErrorDetails) -> str:
+def says(model: type[BaseModel], way: Way, error: ErrorDetails) -> str:
+    """What is wrong and what would be right, in the words of a configuration file."""
     value, limits = error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
@@ -105,7 +122,7 @@ def _says(model: type[BaseModel], way: Way, error: ErrorDetails) -> str:
             return f"{shown(value)} cannot stand here; expected: {error['msg']}"
 
 
-def _keys(model: type[BaseModel], way: Way) -> list[str]:
+def _keys(model: Any, way: Way) -> list[str]:
     """The keys that the table at the end of `way` may have."""
     annotation: Any = model
     for step in way:
@@ -145,7 +162,7 @@ def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tupl
             if isinstance(value, Shape) and (isinstance(table, Table) or not way):
                 for key, meaning in value.REQUIRED.items():
                     has_value = bool(plain(found) if (found := find(tree, (*way, key))) else None)
-                    if not has_value and (place, key) not in dropped:
+                    if not has_value and not _was_meant(key, place, dropped):
                         at = place_of_key(tree, (*way, key))
                         mistakes.append(
                             Mistake(file, at.line, at.column, f"{shown(key)} is missing; expected {meaning}")
@@ -161,3 +178,8 @@ def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tupl
         case _:
             pass
     return mistakes
+
+
+def _was_meant(key: str, place: Place, dropped: set[tuple[Place, str]]) -> bool:
+    """Whether this key of the table, or one so like it that its writer meant it, was left out as a mistake already."""
+    return any(where == place and (key == other or is_near(other, key)) for where, other in dropped)
