@@ -1,0 +1,147 @@
+"""What a store offers beyond the desks' own port: its towns, the people's file, the call log, settings, and its faults."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from core.people import GuardianId, People, Pupil, PupilId
+from core.ports import PinHasher, Refusal, TownStore
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+# A page of the call log: large enough to follow a busy evening, small enough for memory.
+CALL_EVENTS_PAGE = 500
+# Events are stored in batches of at most this many, so that a change which comes meanwhile waits a few milliseconds.
+CALL_EVENTS_BATCH = 200
+
+
+class StoreError(Exception):
+    """A fault of the store. The message says where, what is wrong, and what was or was not kept."""
+
+
+class StoreBusyError(StoreError):
+    """The store could not take the request in time. Nothing of it was or will be kept; it can be sent again."""
+
+
+class StoreConflictError(StoreError):
+    """The request contradicts what is kept (R16, R19, R20), or names a person of another town. Nothing of it was kept."""
+
+
+class StoreFaultError(StoreError):
+    """The database failed under the request. Where it failed in its commit, only reading tells whether it was kept."""
+
+
+class StoreUnsureError(StoreError):
+    """The database has taken the request and not answered in time: only reading tells whether it was kept."""
+
+
+class StoreClosedError(StoreError):
+    """The store is closed or closing. Nothing of the request was kept."""
+
+
+class StoreSetupError(StoreError):
+    """The store cannot be used as it stands: its address, its file or its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCallEvent:
+    """Something that happened in a call, on its way to the call log.
+
+    `town` is None where the dialled number is nobody's. `fields` never holds a keyed code, a PIN or a whole number.
+    """
+
+    call: str
+    at: datetime
+    event: str
+    town: str | None = None
+    number_masked: str | None = None
+    number_digest: str | None = None
+    fields: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallEventRow(NewCallEvent):
+    """An event in the call log; `id` grows in the order of storing."""
+
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallEventFilter:
+    """Which events of the call log are wanted; what is None does not matter, `since` is included."""
+
+    town: str | None = None
+    call: str | None = None
+    event: str | None = None
+    number_digest: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MadePin:
+    """A PIN made for a guardian who had none: for the credentials letter, and nowhere else."""
+
+    guardian: GuardianId
+    pin: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did. `pupils_absent` stand in the store and not in the file; they stay."""
+
+    pupils_added: int
+    pupils_updated: int
+    pupils_absent: int
+    guardians_added: int
+    guardians_updated: int
+    pins: tuple[MadePin, ...]
+
+
+class Town(TownStore, Protocol):
+    """One municipality's part of the store: the desks' port, and what its office does."""
+
+    async def all_pupils(self) -> tuple[Pupil, ...]:
+        """Every pupil, in the order of their codes."""
+
+    async def refusals(self, pupil: PupilId) -> tuple[Refusal, ...]:
+        """What was refused for a pupil, oldest first (R26)."""
+
+    async def import_people(self, people: People, hasher: PinHasher, make_pin: Callable[[], str]) -> ImportReport:
+        """Take in a people's file: all of it or nothing. See `gateway.store.enrolment` for who is taken for whom."""
+
+    async def erase_pupil(self, pupil: PupilId) -> None:
+        """Forget a pupil, and each guardian who speaks for nobody else; changes and refusals stay, and name nobody."""
+
+
+class Store(Protocol):
+    """The store of one installation."""
+
+    def at(self, municipality: str) -> Town:
+        """The part of one municipality, by its key; it comes into being with its first entry."""
+
+    async def migrate(self) -> None:
+        """Bring the database to this version's tables; several may start at once. Raises `StoreSetupError`."""
+
+    async def close(self) -> None:
+        """Keep what was accepted, then take nothing more."""
+
+    async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
+        """Add to the call log, in the order given. Changes go first."""
+
+    async def call_events(
+        self,
+        after_id: int = 0,
+        wanted: CallEventFilter | None = None,
+        *,
+        limit: int = CALL_EVENTS_PAGE,
+        newest: bool = False,
+    ) -> tuple[CallEventRow, ...]:
+        """At most `limit` events stored after `after_id`, oldest first; the last such ones where `newest` is asked for."""
+
+    async def get_setting(self, key: str) -> str | None: ...
+
+    async def set_setting(self, key: str, value: str) -> None: ...
+
+    async def claim_setting(self, key: str, value: str) -> str:
+        """Set what is not set yet; in any case what stands then."""

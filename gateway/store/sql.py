@@ -1,0 +1,458 @@
+"""The store in a database: every statement, and what each request does with them.
+
+The statements are Core's and name no dialect. What a request writes it writes through a `Transaction`, in a function that
+runs on the writer's thread; what is only read, readers read beside it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import BindParameter, Select, bindparam, delete, distinct, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from core.changes import Change, History
+from core.people import Family, GuardianId, People, Pupil, PupilId, UserCode
+from core.ports import Attempts, Credential, Entries, PinHasher, Refusal, WrongAnswer
+from gateway.store import rows
+from gateway.store.enrolment import GuardianRecord, PupilRecord, enrol, match_guardians
+from gateway.store.port import (
+    CALL_EVENTS_BATCH,
+    CALL_EVENTS_PAGE,
+    CallEventFilter,
+    CallEventRow,
+    ImportReport,
+    NewCallEvent,
+    StoreBusyError,
+    StoreFaultError,
+)
+from gateway.store.sqlite import READ_TIMEOUT_S, Lane, SqliteWriter, Transaction
+from gateway.store.tables import (
+    call_events,
+    changes,
+    guardians,
+    municipalities,
+    pupil_guardians,
+    pupils,
+    refusals,
+    settings,
+    wrong_answers,
+)
+
+Answer = TypeVar("Answer")
+
+# Ids in one statement; SQLite takes 32,766 values at most.
+IDS_PER_STATEMENT = 10_000
+
+_MUNICIPALITY: BindParameter[int] = bindparam("municipality")
+
+SELECT_MUNICIPALITY = select(municipalities.c.id).where(municipalities.c.key == bindparam("key"))
+INSERT_MUNICIPALITY = insert(municipalities)
+
+_PUPILS = select(*rows.PUPIL_COLUMNS).where(pupils.c.municipality == _MUNICIPALITY).order_by(pupils.c.user_code)
+SELECT_ALL_PUPILS = _PUPILS.where(pupils.c.user_code.is_not(None))
+SELECT_PUPIL_BY_CODE = _PUPILS.where(pupils.c.user_code == bindparam("user_code"))
+SELECT_PUPILS = SELECT_ALL_PUPILS.where(pupils.c.id.in_(bindparam("ids", expanding=True)))
+
+# A guardian with the pupils: no row where there is none to speak for.
+_FAMILY = (
+    select(guardians.c.id, guardians.c.language, *rows.PUPIL_COLUMNS)
+    .join_from(guardians, pupil_guardians, pupil_guardians.c.guardian == guardians.c.id)
+    .join(pupils, pupils.c.id == pupil_guardians.c.pupil)
+    .where(guardians.c.municipality == _MUNICIPALITY)
+    .order_by(pupils.c.user_code)
+)
+SELECT_FAMILY = _FAMILY.where(guardians.c.id == bindparam("guardian"))
+_others = guardians.alias("others")
+SELECT_FAMILY_BY_NUMBER = _FAMILY.where(
+    guardians.c.number_digest == bindparam("number_digest"),
+    ~select(_others.c.id)
+    .join(pupil_guardians, pupil_guardians.c.guardian == _others.c.id)
+    .where(
+        _others.c.municipality == guardians.c.municipality,
+        _others.c.phone == guardians.c.phone,
+        _others.c.id != guardians.c.id,
+    )
+    .correlate(guardians)
+    .exists(),
+)
+SELECT_CREDENTIALS = (
+    select(guardians.c.id, guardians.c.pin_digest)
+    .join(pupil_guardians, pupil_guardians.c.guardian == guardians.c.id)
+    .where(
+        pupil_guardians.c.municipality == _MUNICIPALITY,
+        pupil_guardians.c.pupil == bindparam("pupil"),
+        guardians.c.pin_digest.is_not(None),
+    )
+    .order_by(guardians.c.id)
+)
+
+_CHANGES = select(*rows.CHANGE_COLUMNS).where(changes.c.municipality == _MUNICIPALITY).order_by(changes.c.id)
+SELECT_HISTORY = _CHANGES.where(changes.c.pupil == bindparam("pupil"))
+SELECT_HISTORIES = _CHANGES.where(changes.c.pupil.in_(bindparam("ids", expanding=True)))
+INSERT_CHANGE = insert(changes)
+SELECT_REFUSALS = (
+    select(*rows.REFUSAL_COLUMNS)
+    .where(refusals.c.municipality == _MUNICIPALITY, refusals.c.pupil == bindparam("pupil"))
+    .order_by(refusals.c.id)
+)
+INSERT_REFUSAL = insert(refusals)
+
+SELECT_WRONG_FOR_CODE = (
+    select(wrong_answers.c.at)
+    .where(
+        wrong_answers.c.municipality == _MUNICIPALITY,
+        wrong_answers.c.code_digest == bindparam("code_digest"),
+        wrong_answers.c.at >= bindparam("since"),
+    )
+    .order_by(wrong_answers.c.at)
+)
+COUNT_CODES_OF_CALLER = select(func.count(distinct(wrong_answers.c.code_digest))).where(
+    wrong_answers.c.municipality == _MUNICIPALITY,
+    wrong_answers.c.caller_digest == bindparam("caller_digest"),
+    wrong_answers.c.at >= bindparam("since"),
+)
+INSERT_WRONG_ANSWER = insert(wrong_answers)
+
+SELECT_GUARDIANS = (
+    select(*rows.GUARDIAN_COLUMNS).where(guardians.c.municipality == _MUNICIPALITY).order_by(guardians.c.id)
+)
+INSERT_GUARDIAN = insert(guardians)
+UPDATE_GUARDIAN = update(guardians).where(guardians.c.id == bindparam("of"))
+SELECT_ENROLLED = select(*rows.ENROLLED_COLUMNS).where(
+    pupils.c.municipality == _MUNICIPALITY, pupils.c.user_code.is_not(None)
+)
+INSERT_PUPIL = insert(pupils)
+UPDATE_PUPIL = update(pupils).where(pupils.c.id == bindparam("of"), pupils.c.municipality == bindparam("within"))
+SELECT_LINKS = (
+    select(pupil_guardians.c.pupil, pupil_guardians.c.guardian)
+    .where(pupil_guardians.c.municipality == _MUNICIPALITY)
+    .order_by(pupil_guardians.c.guardian)
+)
+INSERT_LINK = insert(pupil_guardians)
+DELETE_LINK = delete(pupil_guardians).where(
+    pupil_guardians.c.municipality == _MUNICIPALITY,
+    pupil_guardians.c.pupil == bindparam("pupil"),
+    pupil_guardians.c.guardian == bindparam("guardian"),
+)
+
+INSERT_CALL_EVENT = insert(call_events)
+SELECT_CALL_EVENTS = (
+    select(*rows.CALL_EVENT_COLUMNS)
+    .join_from(call_events, municipalities, municipalities.c.id == call_events.c.municipality, isouter=True)
+    .where(call_events.c.id > bindparam("after_id"))
+    .limit(bindparam("most"))
+)
+SELECT_SETTING = select(settings.c.value).where(settings.c.key == bindparam("key"))
+INSERT_SETTING = insert(settings)
+UPDATE_SETTING = update(settings).where(settings.c.key == bindparam("of"))
+
+
+class SqlStore:
+    """One installation's store in a database; made by `gateway.store.engine.open_store`."""
+
+    def __init__(self, url: str, writer: SqliteWriter, readers: AsyncEngine, migrate: Callable[[], None]) -> None:
+        self._url = url
+        self._writer = writer
+        self._readers = readers
+        self._migrate = migrate
+        self._municipalities: dict[str, int] = {}
+
+    def at(self, municipality: str) -> "SqlTown":
+        return SqlTown(self, municipality)
+
+    async def migrate(self) -> None:
+        await asyncio.to_thread(self._migrate)
+
+    async def close(self) -> None:
+        try:
+            await self._writer.close()
+        finally:
+            await self._readers.dispose()
+
+    async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
+        ids = {
+            town: await self.claim_municipality(town) for town in {event.town for event in events} if town is not None
+        }
+        values = [rows.call_event_values(None if each.town is None else ids[each.town], each) for each in events]
+
+        for start in range(0, len(values), CALL_EVENTS_BATCH):
+            batch = values[start : start + CALL_EVENTS_BATCH]
+
+            def add(transaction: Transaction, batch: Sequence[rows.Values] = batch) -> None:
+                with transaction.savepoint():
+                    for event in batch:
+                        transaction.run(INSERT_CALL_EVENT, event)
+
+            await self.write(add, Lane.LOG)
+
+    async def call_events(
+        self,
+        after_id: int = 0,
+        wanted: CallEventFilter | None = None,
+        *,
+        limit: int = CALL_EVENTS_PAGE,
+        newest: bool = False,
+    ) -> tuple[CallEventRow, ...]:
+        statement = SELECT_CALL_EVENTS.order_by(call_events.c.id.desc() if newest else call_events.c.id)
+        if wanted is not None:
+            if wanted.town is not None:
+                statement = statement.where(municipalities.c.key == wanted.town)
+            if wanted.call is not None:
+                statement = statement.where(call_events.c.call == wanted.call)
+            if wanted.event is not None:
+                statement = statement.where(call_events.c.event == wanted.event)
+            if wanted.number_digest is not None:
+                statement = statement.where(call_events.c.number_digest == wanted.number_digest)
+            if wanted.since is not None:
+                statement = statement.where(call_events.c.at >= wanted.since)
+        found = await self.read(statement, {"after_id": after_id, "most": min(limit, CALL_EVENTS_PAGE)})
+        return tuple(rows.call_event(row) for row in (reversed(found) if newest else found))
+
+    async def get_setting(self, key: str) -> str | None:
+        for (value,) in await self.read(SELECT_SETTING, {"key": key}):
+            return str(value)
+        return None
+
+    async def set_setting(self, key: str, value: str) -> None:
+        def put(transaction: Transaction) -> None:
+            if transaction.rows(SELECT_SETTING, {"key": key}):
+                transaction.run(UPDATE_SETTING, {"of": key, "value": value})
+            else:
+                transaction.run(INSERT_SETTING, {"key": key, "value": value})
+
+        await self.write(put)
+
+    async def claim_setting(self, key: str, value: str) -> str:
+        def claim(transaction: Transaction) -> str:
+            for (standing,) in transaction.rows(SELECT_SETTING, {"key": key}):
+                return str(standing)
+            transaction.run(INSERT_SETTING, {"key": key, "value": value})
+            return value
+
+        return await self.write(claim)
+
+    # What the towns work with.
+
+    async def write(self, work: Callable[[Transaction], Answer], lane: Lane = Lane.CHANGE) -> Answer:
+        """Run `work` in a durable transaction. Raises `StoreError`, and what `work` raises."""
+        return await self._writer.write(work, lane)
+
+    async def read(self, statement: Select[Any], values: Mapping[str, object]) -> Sequence[rows.Row]:
+        """What one statement finds, of one moment. Raises `StoreBusyError`, `StoreFaultError`."""
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S), self._readers.connect() as connection:
+                found: Sequence[rows.Row] = (await connection.execute(statement, values)).all()
+                return found
+        except (TimeoutError, PoolTimeoutError) as error:
+            raise StoreBusyError(
+                f"{self._url}: reading took longer than {READ_TIMEOUT_S} s; it can be asked again"
+            ) from error
+        except SQLAlchemyError as error:
+            raise StoreFaultError(f"{self._url}: the database could not be read ({error})") from error
+
+    async def municipality(self, key: str) -> int | None:
+        """The id of a municipality, None while nothing of it is kept."""
+        if key not in self._municipalities:
+            for (id_,) in await self.read(SELECT_MUNICIPALITY, {"key": key}):
+                self._municipalities[key] = id_
+        return self._municipalities.get(key)
+
+    async def claim_municipality(self, key: str) -> int:
+        """The id of a municipality, which comes into being by that."""
+
+        def claim(transaction: Transaction) -> int:
+            for (id_,) in transaction.rows(SELECT_MUNICIPALITY, {"key": key}):
+                return int(id_)
+            return transaction.run(INSERT_MUNICIPALITY, {"key": key})
+
+        if key not in self._municipalities:
+            self._municipalities[key] = await self.write(claim)
+        return self._municipalities[key]
+
+
+class SqlTown:
+    """One municipality's part of the store: every statement it runs holds the municipality."""
+
+    def __init__(self, store: SqlStore, key: str) -> None:
+        self._store = store
+        self._key = key
+
+    async def pupil(self, code: UserCode) -> Pupil | None:
+        for row in await self._read(SELECT_PUPIL_BY_CODE, {"user_code": code}):
+            return rows.pupil(row)
+        return None
+
+    async def pupils(self, ids: Sequence[PupilId]) -> tuple[Pupil, ...]:
+        found = [rows.pupil(row) for part in _parts(ids) for row in await self._read(SELECT_PUPILS, {"ids": part})]
+        return tuple(sorted(found, key=lambda pupil: pupil.user_code))
+
+    async def all_pupils(self) -> tuple[Pupil, ...]:
+        return tuple(rows.pupil(row) for row in await self._read(SELECT_ALL_PUPILS, {}))
+
+    async def family(self, guardian: GuardianId) -> Family | None:
+        return _family(await self._read(SELECT_FAMILY, {"guardian": guardian}))
+
+    async def family_by_number(self, number_digest: str) -> Family | None:
+        return _family(await self._read(SELECT_FAMILY_BY_NUMBER, {"number_digest": number_digest}))
+
+    async def credentials(self, pupil: PupilId) -> tuple[Credential, ...]:
+        return tuple(Credential(*row) for row in await self._read(SELECT_CREDENTIALS, {"pupil": pupil}))
+
+    async def histories(self, pupils: Sequence[PupilId]) -> Mapping[PupilId, History]:
+        found: dict[PupilId, list[Change]] = {pupil: [] for pupil in pupils}
+        for part in _parts(list(found)):
+            for row in await self._read(SELECT_HISTORIES, {"ids": part}):
+                change = rows.change(row)
+                found[change.pupil].append(change)
+        return {pupil: tuple(history) for pupil, history in found.items()}
+
+    async def refusals(self, pupil: PupilId) -> tuple[Refusal, ...]:
+        return tuple(rows.refusal(row) for row in await self._read(SELECT_REFUSALS, {"pupil": pupil}))
+
+    async def transact(
+        self,
+        pupils: Sequence[PupilId],
+        decide: Callable[[Mapping[PupilId, History]], tuple[Entries, Answer]],
+    ) -> Answer:
+        municipality = await self._store.claim_municipality(self._key)
+
+        def work(transaction: Transaction) -> Answer:
+            entries, answer = decide(
+                {pupil: _history(transaction, municipality, pupil) for pupil in dict.fromkeys(pupils)}
+            )
+            if len(entries.changes) + len(entries.refusals) > 1:
+                with transaction.savepoint():
+                    _add(transaction, municipality, entries)
+            else:
+                _add(transaction, municipality, entries)
+            return answer
+
+        return await self._store.write(work)
+
+    async def transact_attempt(
+        self,
+        code_digest: str,
+        caller_digest: str | None,
+        decide: Callable[[Attempts], tuple[WrongAnswer | None, Answer]],
+        since: datetime,
+        caller_since: datetime,
+    ) -> Answer:
+        municipality = await self._store.claim_municipality(self._key)
+
+        def work(transaction: Transaction) -> Answer:
+            of_code = {"municipality": municipality, "code_digest": code_digest, "since": since}
+            of_caller = {"municipality": municipality, "caller_digest": caller_digest, "since": caller_since}
+            for_code = tuple(at for (at,) in transaction.rows(SELECT_WRONG_FOR_CODE, of_code))
+            # No caller's digest equals NULL, so callers without a number count as none.
+            ((codes,),) = transaction.rows(COUNT_CODES_OF_CALLER, of_caller)
+            wrong, answer = decide(Attempts(for_code, codes))
+            if wrong is not None:
+                transaction.run(INSERT_WRONG_ANSWER, rows.wrong_answer_values(municipality, wrong))
+            return answer
+
+        return await self._store.write(work)
+
+    async def import_people(self, people: People, hasher: PinHasher, make_pin: Callable[[], str]) -> ImportReport:
+        municipality = await self._store.claim_municipality(self._key)
+
+        def work(transaction: Transaction) -> ImportReport:
+            with transaction.savepoint():
+                return _import(transaction, municipality, people, hasher, make_pin)
+
+        return await self._store.write(work)
+
+    async def erase_pupil(self, pupil: PupilId) -> None:
+        municipality = await self._store.claim_municipality(self._key)
+
+        def work(transaction: Transaction) -> None:
+            with transaction.savepoint():
+                _erase(transaction, municipality, pupil)
+
+        await self._store.write(work)
+
+    async def _read(self, statement: Select[Any], values: Mapping[str, object]) -> Sequence[rows.Row]:
+        municipality = await self._store.municipality(self._key)
+        if municipality is None:
+            return ()
+        return await self._store.read(statement, {"municipality": municipality, **values})
+
+
+def _parts(ids: Sequence[PupilId]) -> Sequence[Sequence[PupilId]]:
+    return [ids[start : start + IDS_PER_STATEMENT] for start in range(0, len(ids), IDS_PER_STATEMENT)]
+
+
+def _family(found: Sequence[rows.Row]) -> Family | None:
+    """From rows of one guardian, each with a pupil."""
+    if not found:
+        return None
+    guardian, language = found[0][:2]
+    return Family(guardian, language, tuple(rows.pupil(row[2:]) for row in found))
+
+
+def _history(transaction: Transaction, municipality: int, pupil: PupilId) -> History:
+    found = transaction.rows(SELECT_HISTORY, {"municipality": municipality, "pupil": pupil})
+    return tuple(rows.change(row) for row in found)
+
+
+def _add(transaction: Transaction, municipality: int, entries: Entries) -> None:
+    for change in entries.changes:
+        transaction.run(INSERT_CHANGE, rows.change_values(municipality, change))
+    for refusal in entries.refusals:
+        transaction.run(INSERT_REFUSAL, rows.refusal_values(municipality, refusal))
+
+
+def _import(
+    transaction: Transaction, municipality: int, people: People, hasher: PinHasher, make_pin: Callable[[], str]
+) -> ImportReport:
+    here = {"municipality": municipality}
+    stored_guardians = [rows.guardian_record(row) for row in transaction.rows(SELECT_GUARDIANS, here)]
+    linked: dict[PupilId, list[GuardianId]] = {}
+    for pupil, guardian in transaction.rows(SELECT_LINKS, here):
+        linked.setdefault(pupil, []).append(guardian)
+    stored_pupils = {}
+    for row in transaction.rows(SELECT_ENROLLED, here):
+        id_, person = rows.enrolled(row)
+        stored_pupils[person.user_code] = PupilRecord(id_, person, tuple(linked.get(id_, ())))
+
+    # A PIN's digest holds its guardian's id, so new guardians get their rows first and what stands in them afterwards.
+    blank = rows.guardian_values(GuardianRecord(GuardianId(0)))
+    ids = [
+        GuardianId(transaction.run(INSERT_GUARDIAN, here | blank)) if id_ is None else id_
+        for id_ in match_guardians(people.guardians, stored_guardians)
+    ]
+    by_id = {record.id: record for record in stored_guardians}
+    enrolment = enrol(people, ids, by_id, stored_pupils, hasher, make_pin)
+
+    for record in enrolment.guardians:
+        if record != by_id.get(record.id):
+            transaction.run(UPDATE_GUARDIAN, {"of": record.id, **rows.guardian_values(record)})
+    for known, person, named in enrolment.pupils:
+        values = rows.enrolled_values(person)
+        if known is None:
+            pupil = PupilId(transaction.run(INSERT_PUPIL, here | values))
+        else:
+            pupil = known
+            if person != stored_pupils[person.user_code].enrolled:
+                transaction.run(UPDATE_PUPIL, {"of": pupil, "within": municipality, **values})
+        before = set(linked.get(pupil, ()))
+        for guardian in before - set(named):
+            transaction.run(DELETE_LINK, here | {"pupil": pupil, "guardian": guardian})
+        for guardian in sorted(set(named) - before):
+            transaction.run(INSERT_LINK, here | {"pupil": pupil, "guardian": guardian})
+    return enrolment.report
+
+
+def _erase(transaction: Transaction, municipality: int, pupil: PupilId) -> None:
+    here = {"municipality": municipality}
+    links = [(each, guardian) for each, guardian in transaction.rows(SELECT_LINKS, here)]
+    transaction.run(UPDATE_PUPIL, {"of": pupil, "within": municipality, **rows.ERASED_PUPIL})
+    theirs = {guardian for each, guardian in links if each == pupil}
+    others = {guardian for each, guardian in links if each != pupil}
+    for guardian in theirs:
+        transaction.run(DELETE_LINK, here | {"pupil": pupil, "guardian": guardian})
+    for guardian in theirs - others:
+        transaction.run(UPDATE_GUARDIAN, {"of": guardian, **rows.guardian_values(GuardianRecord(guardian))})
