@@ -62,11 +62,7 @@ def _without_nothing(schema: Any) -> Any:
     """Without the None that stands in the models for a key that is not in the file."""
     match schema:
         case dict():
-            kept = {
-                key: _without_nothing(value)
-                for key, value in schema.items()
-                if not (key == "default" and value is None)
-            }
+            kept = {key: _without_nothing(value) for key, value in schema.items() if not _is_noise(key, value)}
             options = [each for each in kept.get("anyOf", []) if each != {"type": "null"}]
             if "anyOf" not in kept or len(options) > 1:
                 return kept
@@ -76,6 +72,13 @@ def _without_nothing(schema: Any) -> Any:
             return [_without_nothing(each) for each in schema]
         case _:
             return schema
+
+
+def _is_noise(key: str, value: object) -> bool:
+    """What pydantic adds for itself: titles made from names, and defaults of whole tables."""
+    return (key == "title" and isinstance(value, str)) or (
+        key == "default" and (value is None or isinstance(value, dict) or value == [])
+    )
 
 
 if __name__ == "__main__":
