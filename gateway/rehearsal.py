@@ -3,27 +3,31 @@
 The format is `interfaces.md`'s. `parse` says every mistake at once; `Stage` acts the steps and says what was found instead.
 """
 
-import difflib
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
-from core.access import AccessDesk, Actor
+from core.access import Actor
 from core.changes import Presence
-from core.desk import Action, Bland, BookingDesk, Cancel, Request, Resume, Suspend, Undo
+from core.desk import Action, Bland, Cancel, Request, Resume, Suspend, Undo
 from core.outcomes import ABANDONED, FAILED, INFORMED, LOCKED, NOT_IDENTIFIED, Accepted, Outcome, Refused, Unchanged
-from core.people import Pupil, UserCode
+from core.people import People, Pupil, UserCode
 from core.window import Channel
 from gateway.clock import FixedClock
+from gateway.files.load import load_town
+from gateway.files.mistakes import Mistake, one_of, shown
+from gateway.files.people import read_people
 from gateway.municipality import Municipality
 from gateway.numbers import normalise_number
+from gateway.pin_key import KEY_BYTES, KeyedHasher
 from gateway.store.memory import MemoryStore
-from gateway.telephone import greeting_of
+from gateway.telephone import TownDesks, greeting_of, open_desks
+from ivr.explore import drive
 from ivr.flow import Desks, parents_line
 from ivr.line import prompt
 from ivr.prompts import PHRASES
@@ -48,23 +52,10 @@ NOT_YET = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
-    """Where a file is wrong, and what would be right; `text` is one line."""
-
-    file: str
-    line: int
-    column: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """A step that went otherwise than it says."""
 
-    file: str
+    file: Path
     line: int
     step: str
     expected: str
@@ -144,7 +135,7 @@ def read(file: Path) -> str:
     return content.decode("utf-8-sig")
 
 
-def parse(text: str, name: str) -> tuple[list[Step], list[Mistake]]:
+def parse(text: str, file: Path) -> tuple[list[Step], list[Mistake]]:
     """The steps of a rehearsal file and every mistake in it."""
     steps: list[Step] = []
     mistakes: list[Mistake] = []
@@ -153,14 +144,14 @@ def parse(text: str, name: str) -> tuple[list[Step], list[Mistake]]:
         if not words:
             continue
         if len(steps) >= STEPS_MAX:
-            mistakes.append(Mistake(name, number, 1, f"more than {STEPS_MAX} steps; split the file"))
+            mistakes.append(Mistake(file, number, 1, f"more than {STEPS_MAX} steps; split the file"))
             break
         verb, *rest = (word.group() for word in words)
         try:
             steps.append(Step(number, verb, _parse_step(verb, rest)))
         except _Wrong as wrong:
             column = words[wrong.word].start() + 1 if wrong.word < len(words) else words[-1].end() + 1
-            mistakes.append(Mistake(name, number, column, str(wrong)))
+            mistakes.append(Mistake(file, number, column, str(wrong)))
     return steps, mistakes
 
 
@@ -194,18 +185,18 @@ def _parse_step(verb: str, words: list[str]) -> Doing:
             _count(words, 1, None, "heard PROMPT…")
             for place, word in enumerate(words, 1):
                 if word not in PHRASES:
-                    raise _Wrong(place, f"unknown prompt {word!r}{did_you_mean(word, PHRASES)}")
+                    raise _Wrong(place, f"unknown prompt {shown(word)}; {one_of(word, PHRASES)}")
             return ExpectHeard(tuple(words))
         case "outcome":
             _count(words, 1, 1, "outcome WORD")
             if words[0] not in OUTCOMES:
-                raise _Wrong(1, f"unknown outcome {words[0]!r}{did_you_mean(words[0], OUTCOMES)}")
+                raise _Wrong(1, f"unknown outcome {shown(words[0])}; {one_of(words[0], OUTCOMES)}")
             return ExpectOutcome(words[0])
         case "presence":
             _count(words, 3, 3, "presence CODE DAY PRESENCE")
             presences = [each.value for each in Presence]
             if words[2] not in presences:
-                raise _Wrong(3, f"unknown presence {words[2]!r}{did_you_mean(words[2], presences)}")
+                raise _Wrong(3, f"unknown presence {shown(words[2])}; {one_of(words[2], presences)}")
             return ExpectPresence(_code(words, 0), _day(words, 1), Presence(words[2]))
         case "portal" | "telegram":
             return Ask(Channel(verb), _code(words, 0), _parse_action(words))
@@ -213,7 +204,7 @@ def _parse_step(verb: str, words: list[str]) -> Doing:
             raise _Wrong(0, f"{verb}: {NOT_YET[verb]}")
         case _:
             verbs = ["town", "at", "call", "heard", "outcome", "presence", "portal", "telegram", *NOT_YET]
-            raise _Wrong(0, f"unknown step {verb!r}{did_you_mean(verb, verbs)}")
+            raise _Wrong(0, f"unknown step {shown(verb)}; {one_of(verb, verbs)}")
 
 
 def _parse_at(words: list[str]) -> At:
@@ -231,7 +222,8 @@ def _parse_at(words: list[str]) -> At:
 def _parse_call(words: list[str]) -> Call:
     usage = "call NUMBER|anonymous [to NUMBER] [keys KEYS…]"
     _count(words, 1, None, usage)
-    head, keys = words, ()
+    head: list[str] = words
+    keys: tuple[str, ...] = ()
     if "keys" in words:
         place = words.index("keys")
         head = words[:place]
@@ -298,12 +290,6 @@ def _number(words: list[str], place: int) -> str:
     return number
 
 
-def did_you_mean(word: str, known: Sequence[str] | Any) -> str:
-    """`; did you mean X?` where something known is near `word`."""
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 class SkippedTimeError(ValueError):
     """A local time that summer time skips."""
 
@@ -316,30 +302,64 @@ def local_instant(wall: datetime, timezone: ZoneInfo) -> datetime:
     return instant
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """One town's desks on fresh data."""
+
+    municipality: Municipality
+    desks: TownDesks
+
+
+# A town by its key, with fresh data; raises LookupError or ValueError, with a mistake a line.
+OpenTown = Callable[[str], Rehearsed]
+
+
+def open_town_in(configuration: Path) -> OpenTown:
+    """Opens towns of a configuration folder, each time with the people of its people.csv and nothing else.
+
+    Raises LookupError or ValueError with a mistake a line.
+    """
+
+    @functools.cache
+    def read_town(key: str) -> tuple[Municipality, People]:
+        folder = configuration / "municipalities" / key
+        if not folder.is_dir():
+            towns = (each.name for each in folder.parent.iterdir()) if folder.parent.is_dir() else ()
+            raise LookupError(f"{folder}: there is no town {shown(key)}; {one_of(key, sorted(towns))}")
+        municipality = load_town(folder)
+        if not isinstance(municipality, Municipality):
+            raise ValueError("\n".join(map(str, municipality)))
+        file = municipality.people_file
+        people = People((), ()) if file is None else read_people(file, municipality)
+        if not isinstance(people, People):
+            raise ValueError("\n".join(map(str, people)))
+        return municipality, people
+
+    def open_town(key: str) -> Rehearsed:
+        municipality, people = read_town(key)
+        store = MemoryStore()
+        desks = open_desks(lambda: municipality, store, _HASHER)
+        pins = itertools.count()
+        drive(desks.store.import_people(people, _HASHER, lambda: f"{next(pins):0{municipality.pin_digits}}"))
+        return Rehearsed(municipality, desks)
+
+    return open_town
+
+
+# A rehearsal's data is gone when it ends, so its digests need no secret.
+_HASHER = KeyedHasher(bytes(KEY_BYTES))
+
+
 class _NullJournal:
     def note(self, event: str, **fields: str | int | bool | None) -> None:
         """A rehearsal keeps no call log."""
 
 
 @dataclass(slots=True)
-class Rehearsed:
-    """What one town's fresh data and desks are during a rehearsal."""
-
-    municipality: Municipality
-    store: MemoryStore
-    booking: BookingDesk
-    access: AccessDesk
-
-
-# Loads one town with its people into a fresh store; raises ValueError with one line a mistake.
-OpenTown = Callable[[str], Rehearsed]
-
-
-@dataclass(slots=True)
 class Stage:
     """Runs one file's steps, all to the end."""
 
-    file: str
+    file: Path
     open_town: OpenTown
     clock: FixedClock = field(default_factory=lambda: FixedClock(datetime(1970, 1, 1, tzinfo=UTC)))
     failures: list[Failure | Mistake] = field(default_factory=list)
@@ -347,7 +367,7 @@ class Stage:
     outcome: str | None = None
     _town: Rehearsed | None = None
     _has_time: bool = False
-    _sessions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     async def run(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -377,7 +397,7 @@ class Stage:
                     self._fail(step, word, self.outcome or "no action yet")
             case ExpectPresence(code, day, presence):
                 pupil = await self._pupil(code)
-                [found] = await self._here().booking.presences(pupil, day, day)
+                [found] = await self._here().desks.booking.presences(pupil, day, day)
                 if found.presence is not presence:
                     self._fail(step, presence, found.presence)
 
@@ -401,25 +421,26 @@ class Stage:
             await line.say(prompt("number-not-in-service"))
             self.heard, self.outcome = line.heard, FAILED
             return
-        keys = (f"rehearsal-{number}" for number in self._sessions)
-        desks = Desks(town.booking, town.access, self._now(), lambda: next(keys))
+        desks = Desks(town.desks.booking, town.desks.access, self._now(), lambda: f"key-{next(self._numbers)}")
         self.outcome = await parents_line(
-            line, _NullJournal(), greeting_of(town.municipality), desks, call.caller, f"call-{next(self._sessions)}"
+            line, _NullJournal(), greeting_of(town.municipality), desks, call.caller, f"call-{next(self._numbers)}"
         )
         self.heard = line.heard
 
     async def _ask(self, channel: Channel, code: UserCode, action: Action) -> Outcome:
         town, pupil = self._here(), await self._pupil(code)
-        guardians = await town.store.at(town.municipality.key).credentials(pupil.id)
+        guardians = await town.desks.store.credentials(pupil.id)
         guardian = guardians[0].guardian if guardians else None
-        number = next(self._sessions)
+        number = next(self._numbers)
         actor = Actor(channel, f"{channel}-{number}", guardian, frozenset({pupil.id}))
-        [outcome] = await town.booking.act(actor, [Request(pupil, action, f"request-{number}")], self._now().read())
+        [outcome] = await town.desks.booking.act(
+            actor, [Request(pupil, action, f"request-{number}")], self._now().read()
+        )
         return outcome
 
     async def _pupil(self, code: UserCode) -> Pupil:
         town = self._here()
-        pupil = await town.store.at(town.municipality.key).pupil(code)
+        pupil = await town.desks.pupil(code)
         if pupil is None:
             raise LookupError(f"unknown user code {code}; expected one of {town.municipality.key}'s people.csv")
         return pupil
