@@ -141,33 +141,19 @@ class BookingDesk:
 
         What is returned as accepted is durable (R18). Raises `NotTheirPupilError`.
         """
-        for request in requests:
-            if request.pupil.id not in actor.pupils:
-                raise NotTheirPupilError(f"{actor.channel} session {actor.session}: pupil {request.pupil.id}")
+        _must_be_theirs(actor, requests)
         town = self._town()
 
         def decide_all(histories: Mapping[PupilId, History]) -> tuple[Entries, tuple[Outcome, ...]]:
-            outcomes: list[Outcome] = []
-            changes: list[NewChange] = []
-            refusals: list[Refusal] = []
-            so_far = {pupil: tuple(history) for pupil, history in histories.items()}
-            for request in requests:
-                outcome, change = decide(town, request, so_far[request.pupil.id], actor, at)
-                outcomes.append(outcome)
-                if change is not None:
-                    changes.append(change)
-                    so_far[request.pupil.id] += (_provisional(change, len(changes)),)
-                elif isinstance(outcome, Refused):
-                    refusals.append(_refusal(request, outcome, actor, at))
-            return Entries(tuple(changes), tuple(refusals)), tuple(outcomes)
+            return _decide_all(town, requests, histories, actor, at)
 
         return await self._store.transact([request.pupil.id for request in requests], decide_all)
 
     async def preview(self, actor: Actor, requests: Sequence[Request], at: Reading) -> tuple[Outcome, ...]:
-        """What `act` would answer now; nothing is stored, nothing is promised."""
+        """What `act` would answer now; nothing is stored, nothing is promised. Raises `NotTheirPupilError`."""
+        _must_be_theirs(actor, requests)
         histories = await self._store.histories([request.pupil.id for request in requests])
-        town = self._town()
-        return tuple(decide(town, each, histories[each.pupil.id], actor, at)[0] for each in requests)
+        return _decide_all(self._town(), requests, histories, actor, at)[1]
 
     async def record_refusals(
         self, actor: Actor, requests: Sequence[Request], outcomes: Sequence[Outcome], at: Reading
@@ -245,6 +231,31 @@ def decide(
         takes_back=outcome.takes_back.id if outcome.takes_back else None,
     )
     return _accepted(change, outcome.takes_back), change
+
+
+def _must_be_theirs(actor: Actor, requests: Sequence[Request]) -> None:
+    for request in requests:
+        if request.pupil.id not in actor.pupils:
+            raise NotTheirPupilError(f"{actor.channel} session {actor.session}: pupil {request.pupil.id}")
+
+
+def _decide_all(
+    town: Town, requests: Sequence[Request], histories: Mapping[PupilId, History], actor: Actor, at: Reading
+) -> tuple[Entries, tuple[Outcome, ...]]:
+    """The rules for the requests of one transaction, each as the ones before it leave its pupil."""
+    outcomes: list[Outcome] = []
+    changes: list[NewChange] = []
+    refusals: list[Refusal] = []
+    so_far = {pupil: tuple(history) for pupil, history in histories.items()}
+    for request in requests:
+        outcome, change = decide(town, request, so_far[request.pupil.id], actor, at)
+        outcomes.append(outcome)
+        if change is not None:
+            changes.append(change)
+            so_far[request.pupil.id] += (_provisional(change, len(changes)),)
+        elif isinstance(outcome, Refused):
+            refusals.append(_refusal(request, outcome, actor, at))
+    return Entries(tuple(changes), tuple(refusals)), tuple(outcomes)
 
 
 @dataclass(frozen=True, slots=True)
