@@ -90,6 +90,21 @@ class Chrony:
     async def ask(self) -> Claim | Unusable:
         # Before and not after the question: should the clock be stepped meanwhile, the step then counts against us.
         at = host_time()
+        # A bare pipe and not asyncio's: a program that fills it waits until it is killed, and `wait` needs no end of file.
+        reading, writing = os.pipe()
+        try:
+            output = await self._tracking(reading, writing)
+        except FileNotFoundError:
+            return Unusable(f"{self.program} is not installed")
+        except OSError as fault:
+            return Unusable(f"{self.program} does not start: {fault.strerror}")
+        finally:
+            os.close(reading)
+        if not output:
+            return Unusable("chronyd does not answer")
+        return chrony_claim(output.decode("ascii", "replace"), at)
+
+    async def _tracking(self, reading: int, writing: int) -> bytes:
         try:
             process = await asyncio.create_subprocess_exec(
                 self.program,
@@ -98,26 +113,22 @@ class Chrony:
                 "-n",
                 "tracking",
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=writing,
                 stderr=asyncio.subprocess.DEVNULL,
-                limit=TRACKING_BYTES_MAX,
             )
-        except FileNotFoundError:
-            return Unusable(f"{self.program} is not installed")
-        except OSError as fault:
-            return Unusable(f"{self.program} does not start: {fault.strerror}")
-        assert process.stdout is not None
+        finally:
+            os.close(writing)
         try:
-            output = await process.stdout.readline()
-        except ValueError:
-            return Unusable(f"chronyc tracking gave a line longer than {TRACKING_BYTES_MAX} bytes")
+            await process.wait()
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        if not output:
-            return Unusable("chronyd does not answer")
-        return chrony_claim(output.decode("ascii", "replace"), at)
+        # Something it left running may hold the pipe open, so an empty one is not waited for.
+        os.set_blocking(reading, False)
+        with suppress(BlockingIOError):
+            return os.read(reading, TRACKING_BYTES_MAX)
+        return b""
 
 
 def chrony_claim(line: str, at: HostTime) -> Claim | Unusable:

@@ -63,11 +63,13 @@ class MeasuredClock:
         *,
         now: Callable[[], HostTime] = host_time,
         poll_s: float = POLL_S,
+        repoll_min_s: float = REPOLL_MIN_S,
         ask_timeout_s: float = ASK_TIMEOUT_S,
     ) -> None:
         self._sources = tuple(sources)
         self._now = now
         self._poll_s = poll_s
+        self._repoll_min_s = repoll_min_s
         self._ask_timeout_s = ask_timeout_s
         self._claims: dict[str, Claim] = {}
         self._answers: dict[str, Claim | Unusable] = {}
@@ -178,7 +180,7 @@ class MeasuredClock:
                 self.tell(limits())
                 await asyncio.sleep(min(STEP_WATCH_S, max(due_s - loop.time(), 0)))
                 if self.watch():
-                    due_s = min(due_s, polled_s + REPOLL_MIN_S)
+                    due_s = min(due_s, polled_s + self._repoll_min_s)
 
 
 @dataclass(frozen=True, slots=True)

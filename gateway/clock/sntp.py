@@ -55,16 +55,17 @@ class Sntp:
     """One NTP server, asked as a simple client does (RFC 4330); a voice of its own."""
 
     server: NtpServer
+    timeout_s: float = SNTP_TIMEOUT_S
 
     @property
     def name(self) -> str:
         return f"sntp {self.server}"
 
     async def ask(self) -> Claim | Unusable:
-        return await _in_thread(lambda: _exchange(self.server, self.name))
+        return await _in_thread(lambda: _exchange(self.server, self.name, self.timeout_s))
 
 
-def _exchange(server: NtpServer, name: str) -> Claim | Unusable:
+def _exchange(server: NtpServer, name: str, timeout_s: float) -> Claim | Unusable:
     # What we send as our time is random, as chrony's is: a stranger who cannot see it cannot answer it.
     nonce = os.urandom(8)
     request: bytes = ntplib.NTPPacket(version=4, mode=3).to_data()[:40] + nonce
@@ -73,19 +74,19 @@ def _exchange(server: NtpServer, name: str) -> Claim | Unusable:
         with socket.socket(family, kind, protocol) as udp:
             udp.connect(address)
             sent = host_time()
-            deadline_ns = sent.monotonic_ns + int(SNTP_TIMEOUT_S * _S_NS)
+            deadline_ns = sent.monotonic_ns + int(timeout_s * _S_NS)
             udp.send(request)
             while True:
                 left_ns = deadline_ns - time.monotonic_ns()
                 if left_ns <= 0:
-                    return Unusable(f"no answer within {SNTP_TIMEOUT_S:g} s")
+                    return Unusable(f"no answer within {timeout_s:g} s")
                 udp.settimeout(left_ns / _S_NS)
                 reply = udp.recv(512)
                 elapsed_ns = time.monotonic_ns() - sent.monotonic_ns
                 if reply[24:32] == nonce:
                     return sntp_claim(name, reply, nonce, sent, elapsed_ns)
     except TimeoutError:
-        return Unusable(f"no answer within {SNTP_TIMEOUT_S:g} s")
+        return Unusable(f"no answer within {timeout_s:g} s")
     except (OSError, UnicodeError) as fault:
         return Unusable(f"cannot be asked: {fault}")
 

