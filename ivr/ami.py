@@ -163,7 +163,9 @@ class AmiLink:
             )
         except (OSError, AmiLinkLost, AmiGarbage) as lost:
             if not self._closing.is_set():
-                self._log.warning("ami_lost", where=where, reason=str(lost) or type(lost).__name__, again_in_s=wait_s)
+                # Why the link was lost says more than which action got no answer by that.
+                cause = manager.lost.exception() if manager.lost.done() else lost
+                self._log.warning("ami_lost", where=where, reason=str(cause) or type(cause).__name__, again_in_s=wait_s)
         finally:
             if self.connected:
                 self.connected = False
@@ -208,9 +210,9 @@ class AmiLink:
     async def _ask(
         self, manager: "_Manager", name: str, values: dict[str, str], timeout_s: float | None = None
     ) -> tuple[AmiEvent, ...]:
-        for header, value in values.items():
+        for header, value in {"Action": name, **values}.items():
             if not (is_one_line(header) and is_one_line(value)):
-                raise ValueError(f"AMI {name}: {header!r} holds a line end; expected one line; nothing was sent")
+                raise ValueError(f"AMI {name!r}: {header!r} holds a line end; expected one line; nothing was sent")
         if name.lower() == "originate":
             # Without it Asterisk answers nothing else on this link until somebody has picked up.
             values = {"Async": "true", **values}
