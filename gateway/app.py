@@ -1,0 +1,248 @@
+"""The hallway: builds every door and desk, runs them side by side, and closes them in order."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from aiohttp import web
+
+from core.outcomes import Accepted
+from gateway.asterisk import kept_secret
+from gateway.call_log import CallLog
+from gateway.clips import Clips
+from gateway.files.load import Configuration
+from gateway.files.watch import CalendarInForce, Edit, Refused, Swapped, TakenBack, TownsInForce
+from gateway.installation import Installation, secrets_folder
+from gateway.metrics import Metrics
+from gateway.municipality import Municipality
+from gateway.numbers import normalise_number
+from gateway.store.port import StoreError
+from gateway.telephone import TownDesks, greeting_of, open_desks
+from gateway.web.health import health_app
+from ivr.agi import AgiLimits, AgiLine, AgiServer, HungUpCall, IncomingCall
+from ivr.ami import AmiLink
+from ivr.calls import Step
+from ivr.flow import complete, parents_line, receipts
+from ivr.line import prompt
+from ivr.pending import Pending
+
+# A part that fails at once after each start is tried again ever more slowly, up to this.
+RESTART_MOST_S = 30.0
+# A monitor waits a few seconds for an answer; a store that takes longer than this is not well.
+HEALTH_STORE_S = 2.0
+# The last rows of the call log, and a web page that is being read.
+STOP_S = 5.0
+
+
+class Log(Protocol):
+    """Where events go; a structlog logger fits."""
+
+    def info(self, event: str, /, **fields: object) -> object: ...
+    def warning(self, event: str, /, **fields: object) -> object: ...
+    def error(self, event: str, /, **fields: object) -> object: ...
+
+
+class Hallway:
+    """One gateway. `run` serves until `stop` is set, then lets running calls end and closes every door."""
+
+    def __init__(self, house: Installation, clips: Clips, log: Log, node: str | None = None) -> None:
+        self._house, self._clips, self._log = house, clips, log
+        self._node = node or f"{socket.gethostname()}:{house.settings.agi.port}"
+        self._metrics = Metrics()
+        self._towns = TownsInForce(house.configuration, self._classes_in_use, self._on_edit)
+        self._desks: dict[str, TownDesks] = {}
+        self._call_log = CallLog(
+            house.store,
+            now=house.now,
+            town_of=self._town_of,
+            digest=lambda number: house.hasher.digest(f"caller:{number}"),
+            log=log,
+            metrics=self._metrics,
+            node=self._node,
+        )
+        settings = house.settings
+        self._agi = AgiServer(
+            host=settings.agi.host,
+            port=settings.agi.port,
+            on_line=self._take_call,
+            on_hungup=self._take_hungup,
+            clips=clips.render,
+            playing_s=clips.playing_s,
+            log=log.info,
+            limits=AgiLimits(sessions_max=settings.agi.sessions_max),
+        )
+        self._ami = self._ami_link(house.configuration) if settings.ami.enabled else None
+        self._metrics.watch("agi_sessions", "Calls that this gateway guides", lambda: self._agi.sessions)
+        self._metrics.watch("ami_connected", "Whether Asterisk tells of its calls", lambda: int(self._hears_asterisk()))
+        self._is_ready = False
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve. Raises OSError when a port is taken, `ClipsMissingError` when a clip is missing."""
+        house, settings = self._house, self._house.settings
+        self._clips.check(language for town in self._towns.municipalities for language in town.languages)
+        for key, mistakes in house.configuration.broken.items():
+            for mistake in mistakes:
+                self._log.error("town_not_served", town=key, mistake=str(mistake))
+        await self._warn_of_missing_clips()
+        await house.clock.measure()
+        runner = web.AppRunner(health_app(self._health, lambda: self._is_ready, self._metrics.text), access_log=None)
+        await runner.setup()
+        parts = [
+            self._kept_up("clock", lambda: house.clock.run(self._clock_limits)),
+            self._kept_up("calendars", self._towns.watch),
+            self._kept_up("call_log", self._call_log.run),
+        ]
+        if self._ami is not None:
+            parts.append(self._kept_up("ami", self._ami.run))
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await web.TCPSite(runner, settings.web.host, settings.web.port).start()
+            await self._agi.start()
+            tasks = [asyncio.create_task(part) for part in parts]
+            self._is_ready = True
+            self._log.info("gateway_ready", node=self._node, towns=len(self._towns.municipalities))
+            on_ready()
+            await stop.wait()
+            self._is_ready = False
+            self._log.info("gateway_draining", calls=self._agi.sessions, seconds=settings.drain.seconds)
+            await self._agi.drain(settings.drain.seconds)
+        finally:
+            self._is_ready = False
+            await self._agi.close()
+            if not tasks:
+                for part in parts:
+                    part.close()
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=STOP_S)
+            await runner.cleanup()
+        self._log.info("gateway_stopped", node=self._node)
+
+    # The telephone
+
+    async def _take_call(self, line: AgiLine, call: IncomingCall) -> None:
+        caller = normalise_number(call.caller) if call.caller else None
+        dialled = normalise_number(call.dialled)
+        journal = self._call_log.taken(call.uniqueid, dialled=dialled or "", caller=caller, language=call.language)
+        in_force = self._towns.reached_by(dialled) if dialled else None
+        if in_force is None:
+            await line.say(prompt("number-not-in-service"))
+            return
+        desks = self._desks_of(in_force)
+        town = in_force.municipality
+        try:
+            word = await parents_line(
+                line,
+                journal,
+                greeting_of(town),
+                desks.for_calls(self._house.clock_of(town)),
+                caller,
+                call.uniqueid,
+            )
+        except Exception as fault:
+            journal.note(Step.FAULT, fault=type(fault).__name__)
+            raise
+        journal.note(Step.FINISHED, outcome=word)
+
+    async def _take_hungup(self, call: HungUpCall) -> Sequence[str]:
+        pending = Pending.parse(call.request)
+        in_force = self._towns.calendar(pending.town)
+        if in_force is None:
+            raise LookupError(
+                f"hungup: the request is for town {pending.town!r}, which is not served; nothing was stored"
+            )
+        desks = self._desks_of(in_force)
+        reading = self._house.clock_of(in_force.municipality).read()
+        outcomes = await complete(pending, desks.booking, desks.store.pupils, reading)
+        journal = self._call_log.journal(call.uniqueid)
+        for (pupil, _), outcome in zip(pending.actions, outcomes, strict=False):
+            receipt = outcome.change.receipt if isinstance(outcome, Accepted) else None
+            journal.note(Step.COMPLETED, pupil=pupil, outcome=outcome.word, receipt=receipt)
+        return receipts(outcomes)
+
+    def _desks_of(self, in_force: CalendarInForce) -> TownDesks:
+        key = in_force.municipality.key
+        if key not in self._desks:
+            self._desks[key] = open_desks(lambda: in_force.municipality, self._house.store, self._house.hasher)
+        return self._desks[key]
+
+    def _town_of(self, number: str) -> str | None:
+        in_force = self._towns.reached_by(number)
+        return in_force.municipality.key if in_force else None
+
+    def _ami_link(self, configuration: Configuration) -> AmiLink:
+        ami = configuration.settings.ami
+        secret = kept_secret(secrets_folder(configuration) / ami.secret_file)
+        return AmiLink(ami.host, ami.port, ami.user, secret, self._call_log.on_ami, self._log)
+
+    def _hears_asterisk(self) -> bool:
+        return self._ami is not None and self._ami.connected
+
+    # The calendars
+
+    async def _classes_in_use(self, town: Municipality) -> Mapping[tuple[str, str], int]:
+        in_use: dict[tuple[str, str], int] = {}
+        for pupil in await self._house.store.at(town.key).all_pupils():
+            place = (pupil.school, pupil.class_group)
+            in_use[place] = in_use.get(place, 0) + 1
+        return in_use
+
+    def _on_edit(self, edit: Edit) -> None:
+        match edit:
+            case Swapped(before, after):
+                self._log.info("calendar_in_force", town=after.key, is_new=before is None)
+            case Refused(key, mistakes):
+                for mistake in mistakes:
+                    self._log.error("calendar_refused", town=key, mistake=str(mistake), holds="the calendar before it")
+            case TakenBack(town):
+                self._log.info("calendar_edit_taken_back", town=town.key)
+
+    # How we are
+
+    def _clock_limits(self) -> Mapping[str, timedelta]:
+        return {town.key: town.clock_bound_max for town in self._towns.municipalities}
+
+    async def _health(self) -> Mapping[str, str | None]:
+        parts: dict[str, str | None] = {"store": await self._store_fault(), "telephone": None, "clock": None}
+        if self._ami is not None and not self._ami.connected:
+            parts["telephone"] = "Asterisk's event link is down; calls are served, their log waits for it"
+        for town in self._towns.municipalities:
+            state = self._house.clock.state(town.clock_bound_max)
+            if not state.reading.synchronised:
+                parts["clock"] = f"unsynchronised: {state.why}; changes near a boundary are marked for review"
+        for key in (*(town.key for town in self._towns.municipalities), *self._towns.refused):
+            mistakes = self._towns.refused.get(key, ())
+            parts[f"calendar:{key}"] = None
+            if mistakes:
+                holds = "the one before is in force" if self._towns.calendar(key) else "the town is not served"
+                parts[f"calendar:{key}"] = f"{len(mistakes)} mistakes in its files; {holds}"
+        return parts
+
+    async def _store_fault(self) -> str | None:
+        try:
+            async with asyncio.timeout(HEALTH_STORE_S):
+                await self._house.store.get_setting("purpose")
+        except (StoreError, TimeoutError, OSError) as fault:
+            return f"{type(fault).__name__}: callers hear that nothing was changed"
+        return None
+
+    async def _warn_of_missing_clips(self) -> None:
+        for town in self._towns.municipalities:
+            names = {pupil.name for pupil in await self._house.store.at(town.key).all_pupils()}
+            for clip in self._clips.missing_of(town, names):
+                self._log.warning("clip_missing", town=town.key, clip=clip, make="mensa sounds town")
+
+    async def _kept_up(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part of the house; a fault in it stops nothing else, and it is started again."""
+        wait_s = 1.0
+        while True:
+            try:
+                await part()
+                return
+            except Exception as fault:
+                self._log.error("part_failed", part=name, again_in_s=wait_s, exc_info=fault)
+            await asyncio.sleep(wait_s)
+            wait_s = min(RESTART_MOST_S, wait_s * 2)

@@ -1,0 +1,154 @@
+"""What every command opens first: the configuration, the store, the key, the clock; closed again in order."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from core.ports import Clock
+from gateway.clock import MeasuredClock, OffsetClock, TownClock, usual_sources
+from gateway.clock.sntp import NtpServer
+from gateway.files.load import Configuration, load_configuration
+from gateway.municipality import Municipality
+from gateway.pin_key import KeyedHasher, check_pin_key, load_or_create_pin_key
+from gateway.settings import Settings
+from gateway.store.engine import open_store
+from gateway.store.sql import SqlStore
+from gateway.telephone import TownDesks, open_desks
+
+HOUSE = Path(__file__).resolve().parent.parent
+PIN_KEY_FILE = "pin.key"
+# What a database is for is said once, when it is made; only a rehearsal's clock may be moved.
+PURPOSE, SERVICE, REHEARSAL = "purpose", "service", "rehearsal"
+OFFSET_US = "rehearsal_offset_us"
+LAST_INSTANT = "rehearsal_last_instant"
+
+
+class InstallationError(Exception):
+    """The installation cannot be opened; a mistake a line."""
+
+
+class NotARehearsalError(InstallationError):
+    """Somebody wanted to move the clock of a database that real families rely on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """One configuration folder with the store, the key and the clock that belong to it.
+
+    `offset` is how far a rehearsal's clock is from the real one; zero for every other database.
+    """
+
+    configuration: Configuration
+    store: SqlStore
+    hasher: KeyedHasher
+    clock: MeasuredClock
+    offset: timedelta
+
+    @property
+    def settings(self) -> Settings:
+        return self.configuration.settings
+
+    def clock_of(self, town: Municipality) -> Clock:
+        """The clock by the town's own limit of doubt (R10)."""
+        real = TownClock(self.clock, town.clock_bound_max)
+        return OffsetClock(real, self.offset) if self.offset else real
+
+    def now(self) -> datetime:
+        """The instant for logs, rehearsal included; rules are judged by readings instead."""
+        return datetime.now(UTC) + self.offset
+
+    def desks_of(self, town: Municipality) -> TownDesks:
+        return open_desks(lambda: town, self.store, self.hasher)
+
+    def town(self, key: str | None) -> Municipality:
+        """The town of that key; without one, the only town. Raises `InstallationError`."""
+        towns = self.configuration.municipalities
+        if key is None and len(towns) == 1:
+            return next(iter(towns))
+        found = None if key is None else towns.named(key)
+        if found is None:
+            known = ", ".join(each.key for each in towns) or "none"
+            wrong = self.configuration.broken.get(key or "", ())
+            asked = "which town? there are several" if key is None else f"there is no town {key!r} that can be served"
+            raise InstallationError("\n".join([f"--town: {asked}; expected one of: {known}", *map(str, wrong)]))
+        return found
+
+
+def load(folder: Path) -> Configuration:
+    """The configuration folder. Raises `InstallationError` when the gateway's own settings are wrong."""
+    configuration = load_configuration(folder)
+    if not isinstance(configuration, Configuration):
+        raise InstallationError("\n".join(map(str, configuration)))
+    return configuration
+
+
+def home(folder: Path) -> Path:
+    """The folder beside the configuration that relative paths in gateway.yaml start from."""
+    return folder.resolve().parent
+
+
+def database_url(configuration: Configuration) -> str:
+    """The database's address, a relative SQLite path made absolute."""
+    url = configuration.settings.database.url
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return url
+    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return f"sqlite:///{home(configuration.folder) / parsed.database}"
+    return url
+
+
+def secrets_folder(configuration: Configuration) -> Path:
+    return home(configuration.folder) / configuration.settings.secrets
+
+
+def sounds_folder(settings: Settings) -> Path:
+    """Where Asterisk finds the clips, those made on this machine included."""
+    return settings.sounds or HOUSE / "var" / "sounds"
+
+
+@asynccontextmanager
+async def open_installation(folder: Path, *, purpose: str = SERVICE) -> AsyncIterator[Installation]:
+    """Open all of it, with the tables brought up to date; `purpose` counts only for a database that is new.
+
+    Raises `InstallationError`, `StoreSetupError` or `PinKeyError`.
+    """
+    configuration = load(folder)
+    settings = configuration.settings
+    try:
+        servers = [NtpServer.parse(server) for server in settings.clock.servers]
+    except ValueError as error:
+        raise InstallationError(f"{folder / 'gateway.yaml'}: clock.servers: {error}") from error
+    secrets_folder(configuration).mkdir(mode=0o700, parents=True, exist_ok=True)
+    hasher = load_or_create_pin_key(secrets_folder(configuration) / PIN_KEY_FILE)
+    store = await open_store(database_url(configuration))
+    try:
+        await store.migrate()
+        await check_pin_key(store, hasher)
+        await store.claim_setting(PURPOSE, purpose)
+        clock = MeasuredClock(usual_sources(servers, settings.clock.chronyc_options))
+        yield Installation(configuration, store, hasher, clock, await _offset(store))
+    finally:
+        await store.close()
+
+
+async def move_clock(store: SqlStore, offset: timedelta) -> None:
+    """Let every command on this database see the time moved by `offset`. Raises `NotARehearsalError`."""
+    purpose = await store.get_setting(PURPOSE)
+    if purpose != REHEARSAL:
+        raise NotARehearsalError(
+            f"clock: this database is for {purpose or SERVICE}, and only a rehearsal's clock is moved; nothing was changed"
+        )
+    await store.set_setting(OFFSET_US, str(offset // timedelta(microseconds=1)))
+
+
+async def _offset(store: SqlStore) -> timedelta:
+    if await store.get_setting(PURPOSE) != REHEARSAL:
+        return timedelta(0)
+    return timedelta(microseconds=int(await store.get_setting(OFFSET_US) or 0))
