@@ -86,6 +86,9 @@ class SettingsFile(Section):
 
     database: DatabaseSettings = DatabaseSettings()
     secrets: Path = Field(Path("var/secrets"), description="The folder of the files that hold secrets, mode 0700")
+    pin_key_file: Path = Field(
+        Path("pin.key"), description="The key of R28's digests, relative to the folder of secrets"
+    )
     sounds: Path | None = Field(None, description="The folder of the clips; by default this installation's own")
     agi: AgiSettings = AgiSettings()
     ami: AmiSettings = AmiSettings()
@@ -104,6 +107,14 @@ class Settings(BaseSettings, SettingsFile):
         extra="forbid",
         frozen=True,
     )
+
+    @property
+    def pin_key(self) -> Path:
+        return self.secrets / self.pin_key_file
+
+    @property
+    def ami_secret(self) -> Path:
+        return self.secrets / self.ami.secret_file
 
     @classmethod
     def settings_customise_sources(

@@ -66,7 +66,7 @@ def load_configuration(folder: Path) -> Configuration | tuple[Mistake, ...]:
         return settings
     municipalities, broken = Municipalities(), dict[str, tuple[Mistake, ...]]()
     for town_folder in town_folders(folder):
-        town = load_town(town_folder)
+        town = check_key(town_folder) or load_town(town_folder)
         if isinstance(town, Municipality):
             try:
                 municipalities = municipalities.with_town(town)
@@ -97,6 +97,15 @@ def load_settings(file: Path) -> Settings | tuple[Mistake, ...]:
         )
     except SettingsError as error:
         return (Mistake(ENVIRONMENT, 1, 1, f"{error}; expected JSON, or one variable for each setting"),)
+
+
+def check_key(folder: Path) -> tuple[Mistake, ...]:
+    """What is wrong with the name of a town's folder, which becomes the town's key."""
+    try:
+        parse_key(folder.name)
+    except ValueError as error:
+        return (Mistake(folder, 1, 1, f"the folder's name {error}"),)
+    return ()
 
 
 def town_folders(folder: Path) -> list[Path]:
@@ -164,10 +173,6 @@ def check_town(files: TownFiles) -> Municipality | tuple[Mistake, ...]:
     """The municipality that the files describe, or every mistake in them, in the order of the files."""
     mistakes: list[Mistake] = []
     key = files.folder.resolve().name
-    try:
-        parse_key(key)
-    except ValueError as error:
-        mistakes.append(Mistake(files.folder, 1, 1, f"the folder's name {error}"))
     town = shaped_file(files, MUNICIPALITY, MunicipalityShape, mistakes)
     schools = shaped_file(files, SCHOOLS, SchoolsShape, mistakes)
     calendar = shaped_file(files, CALENDAR, CalendarShape, mistakes)
@@ -175,7 +180,7 @@ def check_town(files: TownFiles) -> Municipality | tuple[Mistake, ...]:
     span = year_span(calendar.shape)
     if mistakes or span is None:
         order = {files.folder / name: position for position, name in enumerate(TOWN_FILES)}
-        return tuple(sorted(set(mistakes), key=lambda each: (order.get(each.file, -1), each)))
+        return tuple(sorted(set(mistakes), key=lambda each: (order[each.file], each)))
     service = _service_calendar(town.shape, schools.shape, calendar.shape, span)
     return _municipality(key, files, town.shape, schools.shape, service)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from core.desk import Town
-from gateway.files.load import TOWNS, Configuration, check_town, number_mistake, town_folders
+from gateway.files.load import TOWNS, Configuration, check_key, check_town, number_mistake, town_folders
 from gateway.files.mistakes import Mistake, shown
 from gateway.files.sources import SCHOOLS, TOWN_FILES, TownFiles, read_town_files
 from gateway.files.tree import START, find, place_of, place_of_key, read_tree
@@ -129,7 +129,7 @@ class TownsInForce:
             return False
         if self._judged.get(key) == files:
             return True
-        loaded = await asyncio.to_thread(check_town, files)
+        loaded = await asyncio.to_thread(_judge, files)
         if not isinstance(loaded, Municipality):
             self._refuse(key, loaded)
         else:
@@ -218,6 +218,10 @@ class TownsInForce:
                 for _ in range(LOOKS_WITHOUT_EVENTS):
                     await asyncio.sleep(LOOK_EVERY_MS / 1000)
                     yield frozenset()
+
+
+def _judge(files: TownFiles) -> Municipality | tuple[Mistake, ...]:
+    return check_key(files.folder) or check_town(files)
 
 
 def _removal(files: TownFiles, gone: tuple[str, str], pupils: int) -> Mistake:

@@ -97,11 +97,11 @@ def enrol(
             kept if new.pin is None else pin_digest(hasher, id_, new.pin),
             new.language,
         )
-    for id_ in ids:
+    for index, id_ in enumerate(ids):
         if guardians[id_].pin_digest is None:
             pin = _unlike(make_pin, hasher, [guardians[other] for other in beside[id_]])
             guardians[id_] = replace(guardians[id_], pin_digest=pin_digest(hasher, id_, pin))
-            pins.append(MadePin(id_, pin))
+            pins.append(MadePin(id_, index, pin))
     pupils: list[tuple[PupilId | None, NewPupil, tuple[GuardianId, ...]]] = []
     updated = 0
     for pupil in people.pupils:

@@ -80,9 +80,13 @@ class CallEventFilter:
 
 @dataclass(frozen=True, slots=True)
 class MadePin:
-    """A PIN made for a guardian who had none: for the credentials letter, and nowhere else."""
+    """A PIN made for a guardian who had none: for the credentials letter, and nowhere else.
+
+    `index` is the guardian's place in `People.guardians`, where the letter finds the name.
+    """
 
     guardian: GuardianId
+    index: int
     pin: str = field(repr=False)
 
 

@@ -1,0 +1,66 @@
+"""What every `mensa` command shares: its options, the configuration it reads, and how mistakes are told."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from gateway.files.load import Configuration, load_configuration
+from gateway.files.mistakes import Mistake, one_of, shown
+from gateway.municipality import Municipality
+
+# Exit codes: 0 done, 1 the answer is no or a check failed, 2 wrong usage or configuration.
+ANSWER_IS_NO, WRONG_USAGE = 1, 2
+
+ConfigOption = Annotated[Path, typer.Option("--config", metavar="DIR", help="The configuration folder.")]
+TownOption = Annotated[
+    str | None, typer.Option("--town", metavar="TOWN", help="The town, by the name of its folder; not needed with one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+CONFIG = Path("config")
+
+
+def fail(message: str) -> NoReturn:
+    """Say on standard error why the command was not carried out, and end it as wrongly used."""
+    typer.echo(message, err=True)
+    raise typer.Exit(WRONG_USAGE)
+
+
+def tell(mistakes: Iterable[Mistake]) -> None:
+    """Each mistake as one unwrapped line on standard error."""
+    for mistake in mistakes:
+        typer.echo(str(mistake), err=True)
+
+
+def print_json(document: object) -> None:
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+
+
+def load_or_exit(config: Path) -> Configuration:
+    """The configuration; mistakes of single towns are told and those towns left out, any others end the command."""
+    loaded = load_configuration(config)
+    if not isinstance(loaded, Configuration):
+        tell(loaded)
+        raise typer.Exit(WRONG_USAGE)
+    for mistakes in loaded.broken.values():
+        tell(mistakes)
+    return loaded
+
+
+def choose_town(configuration: Configuration, key: str | None) -> Municipality:
+    """The town that the command is about: the one named or the only one there is."""
+    towns = configuration.municipalities
+    if key is None and len(towns) == 1 and not configuration.broken:
+        return next(iter(towns))
+    keys = [town.key for town in towns]
+    if key is None:
+        what = f"name one with --town: {', '.join(keys)}" if keys else "expected one town at least"
+        fail(f"{configuration.folder}: {len(keys)} towns can be used; {what}")
+    town = towns.named(key)
+    if town is not None:
+        return town
+    if key in configuration.broken:
+        fail(f"{configuration.folder}: the town {shown(key)} has the mistakes above; nothing was done")
+    fail(f"{configuration.folder}: no town {shown(key)}; {one_of(key, keys)}")

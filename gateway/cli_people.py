@@ -1,0 +1,169 @@
+"""`mensa people`: pupils and guardians taken in from a file."""
+
+import asyncio
+import csv
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from core.people import People
+from gateway.cli_options import (
+    ANSWER_IS_NO,
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    TownOption,
+    choose_town,
+    fail,
+    load_or_exit,
+    print_json,
+    tell,
+)
+from gateway.files.people import read_people
+from gateway.municipality import Municipality
+from gateway.pin_key import PinKeyError, check_pin_key, load_or_create_pin_key
+from gateway.settings import Settings
+from gateway.store.engine import database_path, open_store
+from gateway.store.port import ImportReport, StoreError
+
+people_app = typer.Typer(no_args_is_help=True, help="Pupils and guardians.")
+
+# The letters hold PINs: nobody but the user who asked for them may read the file.
+LETTERS_MODE = 0o600
+LETTERS_HEADER = ("code", "guardian", "PIN")
+
+
+@people_app.callback()
+def people() -> None:
+    """Pupils and guardians."""
+
+
+@people_app.command(name="import")
+def import_file(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", help="UTF-8, header row, one row per pupil and guardian.")
+    ],
+    letters: Annotated[
+        Path | None,
+        typer.Option(
+            "--letters", metavar="FILE", help="A new file for the PINs that are made; they appear nowhere else."
+        ),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    town: TownOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in pupils and guardians, all of them or none; every bad row is reported with its line."""
+    configuration = load_or_exit(config)
+    municipality = choose_town(configuration, town)
+    found = read_people(file, municipality)
+    if not isinstance(found, People):
+        if as_json:
+            print_json({"ok": False, "mistakes": [{**asdict(each), "file": str(each.file)} for each in found]})
+        else:
+            tell(found)
+            typer.echo(f"{file}: nothing was taken in", err=True)
+        raise typer.Exit(ANSWER_IS_NO)
+    try:
+        with _letters_file(letters) as letter:
+            report = asyncio.run(_import(configuration.settings, municipality, found))
+            if letter is not None:
+                _write_letters(letter, found, report)
+    except OSError as error:
+        fail(f"--letters: {error.filename} cannot be written ({error.strerror}); expected a file that is not there yet")
+    except (StoreError, PinKeyError) as error:
+        fail(f"{error}; nothing was taken in")
+    _tell_report(municipality, found, report, letters, as_json=as_json)
+
+
+async def _import(settings: Settings, municipality: Municipality, found: People) -> ImportReport:
+    database_path(settings.database.url).parent.mkdir(parents=True, exist_ok=True)
+    settings.pin_key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    hasher = load_or_create_pin_key(settings.pin_key)
+    store = await open_store(settings.database.url)
+    try:
+        await store.migrate()
+        await check_pin_key(store, hasher)
+        return await store.at(municipality.key).import_people(found, hasher, lambda: make_pin(municipality.pin_digits))
+    finally:
+        await store.close()
+
+
+def make_pin(digits: int) -> str:
+    """A PIN that is neither one digit over and over nor a row of digits up or down, which would be tried first."""
+    while True:
+        pin = f"{secrets.randbelow(10**digits):0{digits}}"
+        steps = {(int(after) - int(before)) % 10 for before, after in pairwise(pin)}
+        if steps not in ({0}, {1}, {9}):
+            return pin
+
+
+@contextmanager
+def _letters_file(path: Path | None) -> Iterator[TextIO | None]:
+    """The letters' file, made before anything is taken in, so that no PIN is made that cannot be written down."""
+    if path is None:
+        yield None
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, LETTERS_MODE)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+        try:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        except BaseException:
+            # What was made stays when it holds PINs: those are in the store by then.
+            if stream.tell() == 0:
+                path.unlink()
+            raise
+
+
+def _write_letters(stream: TextIO, found: People, report: ImportReport) -> None:
+    writer = csv.writer(stream)
+    writer.writerow(LETTERS_HEADER)
+    for made in report.pins:
+        guardian = found.guardians[made.index]
+        name = f"{guardian.name} {guardian.surname}".strip()
+        for pupil in found.pupils:
+            if made.index in pupil.guardians:
+                writer.writerow((pupil.user_code, name, made.pin))
+
+
+def _tell_report(
+    municipality: Municipality, found: People, report: ImportReport, letters: Path | None, *, as_json: bool
+) -> None:
+    counts = {
+        "pupils_added": report.pupils_added,
+        "pupils_updated": report.pupils_updated,
+        "pupils_kept": len(found.pupils) - report.pupils_added - report.pupils_updated,
+        "pupils_absent": report.pupils_absent,
+        "guardians_added": report.guardians_added,
+        "guardians_updated": report.guardians_updated,
+        "guardians_kept": len(found.guardians) - report.guardians_added - report.guardians_updated,
+        "pins_made": len(report.pins),
+    }
+    if as_json:
+        print_json({"ok": True, "town": municipality.key, **counts})
+    else:
+        typer.echo(
+            f"{municipality.name}: pupils: {report.pupils_added} added, {report.pupils_updated} updated, "
+            f"{counts['pupils_kept']} kept, {report.pupils_absent} not in the file and kept too"
+        )
+        typer.echo(
+            f"guardians: {report.guardians_added} added, {report.guardians_updated} updated, "
+            f"{counts['guardians_kept']} kept"
+        )
+    if report.pins and letters is None:
+        typer.echo(
+            f"{len(report.pins)} PINs were made and nobody has them; expected --letters FILE to have them written down, "
+            "or PINs in the file",
+            err=True,
+        )
+    elif report.pins:
+        typer.echo(f"{len(report.pins)} PINs were made; they are in {letters}", err=True)
