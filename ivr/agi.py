@@ -15,6 +15,7 @@ from panoramisk.fast_agi import Application, Request
 from ivr.agi_line import AgiLimits, AgiLine, CallTooLong, generous_playing_s
 from ivr.agi_protocol import (
     CONFIRMING_KEY,
+    NUMBER_CHARACTERS_MAX,
     ROUTE_HUNGUP,
     ROUTE_LINE,
     HungUpCall,
@@ -374,14 +375,16 @@ class AgiServer:
         wish = await self._variable(request, "IVR_REQUEST")
         keys = await self._variable(request, "IVR_KEYS")
         saved = await self._variable(request, "IVR_SAVED")
+        # In the hangup handler `agi_extension` is no number any more; the dialplan kept it.
+        dialled = await self._variable(request, "IVR_DIALLED") or call.dialled
         if keys != CONFIRMING_KEY or confirming != asked(wish):
             # Nothing was asked, something else was keyed, or the request did not come through whole: no change without its key.
             self._log("hungup_ended", call=call.uniqueid, ended="not_confirmed")
+            await self._set(request, "IVR_ENDED", "1")
             return
-        await self._set_saved(request, "pending")
-        completion = asyncio.ensure_future(
-            self._on_hungup(HungUpCall(call.uniqueid, request_id(wish), wish, keys, saved))
-        )
+        await self._set(request, "IVR_SAVED", "pending")
+        hung_up = HungUpCall(call.uniqueid, dialled[:NUMBER_CHARACTERS_MAX], request_id(wish), wish, keys, saved)
+        completion = asyncio.ensure_future(self._on_hungup(hung_up))
         self._completions.add(completion)
         completion.add_done_callback(self._completions.discard)
         await asyncio.wait({completion}, timeout=self._limits.hungup_s)
@@ -390,7 +393,9 @@ class AgiServer:
             return
         self._tell_completion(call, completion, late=False)
         if completion.exception() is None:
-            await self._set_saved(request, "-".join(completion.result()) or saved)
+            await self._set(request, "IVR_SAVED", "-".join(completion.result()) or saved)
+            # Only now: without it the dialplan asks the next gateway, and storing twice is storing once (R20).
+            await self._set(request, "IVR_ENDED", "1")
 
     def _tell_completion(self, call: IncomingCall, completion: "asyncio.Task[Sequence[str]]", *, late: bool) -> None:
         if completion.cancelled():
@@ -406,10 +411,10 @@ class AgiServer:
             raise LineFailed(f"GET VARIABLE {name}: {reply.code}; expected 200 result=0 or 1; nothing was stored")
         return reply.value or ""
 
-    async def _set_saved(self, request: _Request, value: str) -> None:
-        reply = await request.send_command(command("SET VARIABLE IVR_SAVED", value), self._limits.reply_s)
+    async def _set(self, request: _Request, name: str, value: str) -> None:
+        reply = await request.send_command(command(f"SET VARIABLE {name}", value), self._limits.reply_s)
         if reply.code != 200 or reply.result != "1":
-            raise LineFailed(f"SET VARIABLE IVR_SAVED: {reply.code}; expected 200 result=1")
+            raise LineFailed(f"SET VARIABLE {name}: {reply.code}; expected 200 result=1; the next gateway is asked")
 
 
 def raise_open_files_limit() -> None:

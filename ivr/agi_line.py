@@ -102,6 +102,7 @@ class AgiLine:
         self._now = now
         self._limits = limits or AgiLimits()
         self._playing_s = playing_s
+        self._told_language = language
         self._ends_by = now() + self._limits.call_s_max
         self._queued: list[str] = []
         self._started = False
@@ -143,6 +144,10 @@ class AgiLine:
             raise ValueError(f"digits={digits}: expected 1 to {DIGITS_MAX}; nothing was asked")
         clips = [*self._taken(), *self._rendered(prompts)]
         await self._start()
+        if self.language != self._told_language:
+            # The fallback speaks it, should this process die.
+            await self._set("IVR_LANGUAGE", self.language)
+            self._told_language = self.language
         keys = await self._collect(clips, digits)
         self._answered_at = self._now()
         if self._confirming:

@@ -59,11 +59,13 @@ class IncomingCall:
 class HungUpCall:
     """A confirmation that was keyed in the moment of hanging up, as the hangup handler found it (R18).
 
-    `request` is what the flow gave to `before_confirming`; `request_id` is its digest, equal for equal requests.
-    `saved` is `IVR_SAVED` as it stood: empty, `pending`, or the receipts of an earlier change of the same call.
+    `dialled` is the number of the call, as `IncomingCall.dialled` was. `request` is what the flow gave to
+    `before_confirming`; `request_id` is its digest, equal for equal requests. `saved` is `IVR_SAVED` as it stood:
+    empty, `pending`, or the receipts of an earlier change of the same call.
     """
 
     uniqueid: str
+    dialled: str
     request_id: str
     request: str
     keys: str

@@ -99,6 +99,7 @@ class TestQuestions:
         await heard_by(asterisk, flow)
 
         assert asterisk.heard == ["it/menu", "en/menu"]
+        assert asterisk.variables["IVR_LANGUAGE"] == "en"
 
     async def test_a_question_of_more_clips_than_fit_one_command_is_asked_in_parts(self) -> None:
         def many(prompt: Prompt, language: str) -> Sequence[str]:
@@ -571,7 +572,7 @@ class TestFailures:
     async def test_an_asterisk_that_stands_still_fails_the_line_in_time(self) -> None:
         asterisk = AsteriskDouble(["1"], faults=Faults(instead={2: b""}))
 
-        running = await heard_by(asterisk, lambda line: line.ask(prompt("menu")), limits=AgiLimits(reply_s=0.05))
+        running = await heard_by(asterisk, lambda line: line.ask(prompt("menu")), limits=AgiLimits(reply_s=0.5))
 
         assert running.endings == ["line_failed"]
 
@@ -625,7 +626,7 @@ class TestFailures:
 
         async def flow(line: AgiLine) -> None:
             await line.ask(prompt("confirm"))
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.6)
             await line.before_saving()
             await line.saved(["4712"])
             did.append("stored")
@@ -633,7 +634,7 @@ class TestFailures:
                 await line.say(prompt("cancelled"))
             await line.ask(prompt("menu"))
 
-        running = await heard_by(asterisk, flow, limits=AgiLimits(call_s_max=0.05))
+        running = await heard_by(asterisk, flow, limits=AgiLimits(call_s_max=0.5))
 
         assert did == ["stored"]
         assert running.endings == ["too_long"]

@@ -122,7 +122,7 @@ class TestGarbage:
         ],
     )
     async def test_what_is_no_header_of_asterisk_is_closed_and_the_next_call_served(self, garbage: bytes) -> None:
-        async with serving(one_question, limits=AgiLimits(header_s_max=0.2)) as running:
+        async with serving(one_question) as running:
             reader, writer = await connected(running)
             writer.write(garbage)
 
@@ -149,7 +149,7 @@ class TestGarbage:
             assert running.logged("agi_connections_dropped")[0]["latest_reason"] == "too_slow"
 
     async def test_a_good_header_with_nobody_behind_it_is_never_a_session(self) -> None:
-        async with serving(one_question, limits=AgiLimits(header_s_max=0.1, sessions_max=1)) as running:
+        async with serving(one_question, limits=AgiLimits(sessions_max=1)) as running:
             silent = [await connected(running) for _ in range(20)]
             for _, writer in silent:
                 writer.write(agi_header())
@@ -161,9 +161,9 @@ class TestGarbage:
                 writer.close()
 
     async def test_a_hang_up_in_front_of_the_first_reply_ends_the_call_before_it_begins(self) -> None:
-        asterisk = AsteriskDouble(faults=Faults(instead={0: b"HANGUP\nHANGUP\n", 1: None}))
+        asterisk = AsteriskDouble(faults=Faults(instead={0: b"HANGUP\nHANGUP\n"}, last=0))
 
-        async with serving(one_question, limits=AgiLimits(header_s_max=0.1)) as running:
+        async with serving(one_question) as running:
             await asterisk.call(HOST, running.port)
 
             assert running.endings == []
@@ -354,7 +354,12 @@ def left(*, keys: str = "1", request_text: str = REQUEST, saved: str | None = No
     """A channel that was hung up in a confirmation."""
     asterisk = AsteriskDouble()
     asterisk.hung_up = True
-    asterisk.variables = {"IVR_ASKED": asked(REQUEST), "IVR_REQUEST": request_text, "IVR_KEYS": keys}
+    asterisk.variables = {
+        "IVR_ASKED": asked(REQUEST),
+        "IVR_REQUEST": request_text,
+        "IVR_KEYS": keys,
+        "IVR_DIALLED": "800000100",
+    }
     if saved is not None:
         asterisk.variables["IVR_SAVED"] = saved
     return asterisk
@@ -365,13 +370,16 @@ class TestTheDoorForHangups:
         asterisk = left()
 
         async with serving(one_question) as running:
-            await asterisk.hangup_handler(HOST, running.port, uniqueid="1763917800.7")
+            await asterisk.hangup_handler(HOST, running.port, uniqueid="1763917800.7", dialled="s")
 
-        assert [(call.uniqueid, call.request, call.keys, call.saved) for call in running.hungup] == [
-            ("1763917800.7", REQUEST, "1", "")
-        ]
+        found = [(call.uniqueid, call.dialled, call.request, call.keys, call.saved) for call in running.hungup]
+        assert found == [("1763917800.7", "800000100", REQUEST, "1", "")]
         assert asterisk.variables["IVR_SAVED"] == "4712"
-        assert asterisk.commands[-2:] == ['SET VARIABLE IVR_SAVED "pending"', 'SET VARIABLE IVR_SAVED "4712"']
+        assert asterisk.commands[-3:] == [
+            'SET VARIABLE IVR_SAVED "pending"',
+            'SET VARIABLE IVR_SAVED "4712"',
+            'SET VARIABLE IVR_ENDED "1"',
+        ]
 
     async def test_R21_the_receipts_of_several_pupils_are_left_together(self) -> None:
         asterisk = left()
@@ -395,6 +403,7 @@ class TestTheDoorForHangups:
 
         assert running.hungup == []
         assert "IVR_SAVED" not in asterisk.variables
+        assert asterisk.variables["IVR_ENDED"] == "1"
         assert running.logged("hungup_ended")[0]["ended"] == "not_confirmed"
 
     async def test_an_earlier_receipt_stays_when_nothing_more_is_stored(self) -> None:
@@ -430,7 +439,7 @@ class TestTheDoorForHangups:
 
         assert asterisk.variables["IVR_SAVED"] == "4712"
 
-    async def test_a_fault_in_storing_leaves_that_we_do_not_know(self) -> None:
+    async def test_a_fault_in_storing_leaves_that_we_do_not_know_and_another_gateway_may_try(self) -> None:
         asterisk = left()
 
         async def on_hungup(call: HungUpCall) -> Sequence[str]:
@@ -440,6 +449,7 @@ class TestTheDoorForHangups:
             await asterisk.hangup_handler(HOST, running.port)
 
         assert asterisk.variables["IVR_SAVED"] == "pending"
+        assert "IVR_ENDED" not in asterisk.variables
         assert running.logged("hungup_ended")[0]["ended"] == "failed"
 
     async def test_slow_storing_lets_the_channel_go_and_is_still_done(self) -> None:
