@@ -393,7 +393,8 @@ class AgiServer:
             return
         self._tell_completion(call, completion, late=False)
         if completion.exception() is None:
-            await self._set(request, "IVR_SAVED", "-".join(completion.result()) or saved)
+            earlier = [saved] if saved not in ("", "pending") else []
+            await self._set(request, "IVR_SAVED", "-".join([*earlier, *completion.result()]))
             # Only now: without it the dialplan asks the next gateway, and storing twice is storing once (R20).
             await self._set(request, "IVR_ENDED", "1")
 

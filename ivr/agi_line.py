@@ -108,7 +108,6 @@ class AgiLine:
         self._started = False
         self._confirming = False
         self._answered_at = now()
-        self._saved = ""
         self._first_key_s = self._limits.first_key_s
         self._failed = False
 
@@ -183,10 +182,8 @@ class AgiLine:
                 raise
 
     async def saved(self, receipts: Sequence[str]) -> None:
-        """Set `IVR_SAVED` to the receipts; with none, back to what was stored earlier in this call. Never raises for the line."""
-        if receipts:
-            self._saved = "-".join(receipts)
-        await self._quietly("IVR_SAVED", self._saved)
+        """Set `IVR_SAVED` to the receipts of the call, earlier ones included. Never raises for the line."""
+        await self._quietly("IVR_SAVED", "-".join(receipts))
 
     async def outcome(self, word: str) -> None:
         """Set `IVR_OUTCOME`. Never raises for the line."""

@@ -408,11 +408,9 @@ class _Call:
         if guardian is None:
             raise ValueError("nobody was identified")
         self._left_a_confirmation = True
-        await self._line.before_confirming(
-            Pending(self._greeting.town, key, self._session, guardian, asked_at.earliest, pairs).text()
-        )
+        pending = Pending(self._greeting.town, key, self._session, guardian, asked_at.earliest, pairs)
         try:
-            answer = await self._ask_key(question, question, set("12#"))
+            answer = await self._ask_key(question, question, set("12#"), pending.text())
         except HungUp as hung_up:
             if hung_up.keys == "1":
                 await self._act(pupils, actions, key)
@@ -483,15 +481,18 @@ class _Call:
 
     # Questions
 
-    async def _ask_key(self, question: Sequence[Prompt], again: Sequence[Prompt], allowed: set[str]) -> str:
+    async def _ask_key(
+        self, question: Sequence[Prompt], again: Sequence[Prompt], allowed: set[str], confirming: str = ""
+    ) -> str:
         """One key out of `allowed`, `#` included where it is; `again` is asked after silence or another key.
 
+        `confirming` is left with the line each time it is asked: the line forgets it with the answer, whatever that was.
         Raises `_GaveUpError` at the third silence or the third wrong key.
         """
         silences = wrong = 0
         asked = list(question)
         for _ in range(ROUNDS_MAX):
-            keys = await self._ask(asked, 1)
+            keys = await self._ask(asked, 1, confirming)
             key = "#" if keys.is_lone_hash else keys.digits
             self._journal.note("asked", heard=" ".join(each.id for each in asked), key=key or "-")
             if key in allowed:
@@ -554,11 +555,15 @@ class _Call:
         years = [calendar.school_year(pupil.school) for pupil in pupils]
         return day if day is not None and any(day in year for year in years) else None
 
-    async def _ask(self, question: Sequence[Prompt], digits: int) -> Keys:
+    async def _ask(self, question: Sequence[Prompt], digits: int, confirming: str = "") -> Keys:
         """One question; a `#` that only ends the code keyed before it is no answer, and the question is asked again."""
-        keys = await self._line.ask(*question, digits=digits)
-        if keys.is_lone_hash and self._code_was_full:
+        for _ in range(2):
+            if confirming:
+                await self._line.before_confirming(confirming)
             keys = await self._line.ask(*question, digits=digits)
+            if not (keys.is_lone_hash and self._code_was_full):
+                break
+            self._code_was_full = False
         self._code_was_full = digits > 1 and len(keys.digits) == digits
         return keys
 

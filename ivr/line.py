@@ -149,7 +149,7 @@ class Line(Protocol):
         """Play the prompts, interrupted by the first key, and collect up to `digits` keys; `#` ends sooner."""
 
     async def before_confirming(self, request: str) -> None:
-        """Leave `request` with the line, so that a 1 keyed in the very moment of hanging up still counts (R18)."""
+        """Leave `request` with the line for the very next `ask`: a 1 keyed in the moment of hanging up then counts (R18)."""
 
     async def before_saving(self) -> None:
         """Tell the line that a change is about to be stored: a crash from here on means "perhaps"."""

@@ -406,15 +406,18 @@ class TestTheDoorForHangups:
         assert asterisk.variables["IVR_ENDED"] == "1"
         assert running.logged("hungup_ended")[0]["ended"] == "not_confirmed"
 
-    async def test_an_earlier_receipt_stays_when_nothing_more_is_stored(self) -> None:
-        asterisk = left(saved="1111")
+    @pytest.mark.parametrize(
+        ("saved", "receipts", "then"), [("1111", (), "1111"), ("1111", ("4712",), "1111-4712"), ("pending", (), "")]
+    )
+    async def test_an_earlier_receipt_of_the_call_stays(self, saved: str, receipts: Sequence[str], then: str) -> None:
+        asterisk = left(saved=saved)
 
         async with serving(one_question) as running:
-            running.receipts = ()
+            running.receipts = receipts
             await asterisk.hangup_handler(HOST, running.port)
 
-        assert running.hungup[0].saved == "1111"
-        assert asterisk.variables["IVR_SAVED"] == "1111"
+        assert running.hungup[0].saved == saved
+        assert asterisk.variables["IVR_SAVED"] == then
 
     async def test_it_is_open_when_every_place_for_calls_is_taken(self) -> None:
         held, asterisk = HeldCalls(), left()
