@@ -8,15 +8,15 @@ import asyncio
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Protocol
 
 from gateway.metrics import Metrics
 from gateway.numbers import mask_number, normalise_number
-from gateway.store.port import CALL_EVENTS_BATCH, CallEventFilter, CallEventRow, NewCallEvent
+from gateway.store.port import CALL_EVENTS_BATCH, CALL_EVENTS_PAGE, CallEventFilter, CallEventRow, NewCallEvent
 from ivr.ami import LINK_UP, RESYNCHRONISED
 from ivr.ami_protocol import AmiEvent
 from ivr.calls import NOTES_MAX, CallEvent, Step, Value, fold_call, known_step, permitted_fields
@@ -64,8 +64,10 @@ class CallLogLimits:
     calls_max: int = 1000
     # What is still said of a call after its end: the flow's last note, the change that `/hungup` completes.
     settle_s: float = 5
-    # Enough for every call that was up when the last process died, and read in well under a second.
-    restored_rows: int = 5000
+    # No call lasts as long (`AgiLimits.call_s_max`): what began earlier before the last note is over.
+    restored: timedelta = timedelta(hours=1)
+    # The busiest hour of an evening, read in well under a second.
+    restored_rows: int = 20_000
     # A stop waits this long for the last rows; after that their log lines are all there is.
     stop_s: float = 3
 
@@ -245,7 +247,9 @@ class CallLog:
         """Take up the calls that an earlier process of this node saw begin and not end; the link will tell which are gone."""
         try:
             async with asyncio.timeout(self._limits.store_s):
-                rows = await self._store.call_events(limit=self._limits.restored_rows, newest=True)
+                last = await self._store.call_events(newest=True, limit=1)
+                wanted = CallEventFilter(since=last[0].at - self._limits.restored if last else None)
+                rows = [row async for row in every_event(self._store, wanted, rows_max=self._limits.restored_rows)]
         except Exception as fault:
             self._log.warning("call_log_not_restored", fault=type(fault).__name__)
             return
@@ -334,6 +338,19 @@ class CallLog:
 
 # After one of these a call is over, and only what settles it is still to come.
 _LAST_STEPS = frozenset({Step.HUNG_UP, Step.LAST_WORDS, Step.VANISHED, Step.FINISHED})
+
+
+async def every_event(
+    store: CallEventStore, wanted: CallEventFilter, *, after_id: int = 0, rows_max: int
+) -> AsyncIterator[CallEventRow]:
+    """The wanted events in the order of storing, a page at a time; at most `rows_max`, the oldest first."""
+    while rows_max > 0:
+        page = await store.call_events(after_id, wanted, limit=min(rows_max, CALL_EVENTS_PAGE))
+        for row in page:
+            yield row
+        if not page:
+            return
+        after_id, rows_max = page[-1].id, rows_max - len(page)
 
 
 def event_of_row(row: CallEventRow) -> CallEvent | None:

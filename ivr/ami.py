@@ -108,7 +108,7 @@ class AmiLink:
         self.logins = 0
 
     async def run(self) -> None:
-        """Keep the link up until `close()` or cancellation."""
+        """Keep the link up until `close()` or cancellation. After a fault it can be run again, after `close()` not."""
         delivery = asyncio.create_task(self._deliver())
         failures = 0
         try:
@@ -120,7 +120,8 @@ class AmiLink:
                 failures = 0 if held_s > self._limits.retry_most_s else failures + 1
                 await self._pause(wait_s)
         finally:
-            self.close()
+            if self._manager is not None:
+                self._manager.close()
             delivery.cancel()
             await asyncio.gather(delivery, return_exceptions=True)
             self._hand_on(len(self._events))
