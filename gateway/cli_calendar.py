@@ -31,10 +31,11 @@ from gateway.cli_options import (
     print_json,
     tell,
 )
-from gateway.files.load import TOWNS, check_folder, load_town
+from gateway.files.load import TOWNS, Configuration, check_folder, load_town
 from gateway.files.mistakes import one_of, shown
+from gateway.installation import database_url, has_database
 from gateway.municipality import Municipality
-from gateway.store.engine import database_path, open_store
+from gateway.store.engine import open_store
 from gateway.store.port import StoreError
 
 calendar_app = typer.Typer(no_args_is_help=True, help="The service calendars of the towns.")
@@ -129,7 +130,7 @@ def show_diff(
         tell(edited)
         raise typer.Exit(WRONG_USAGE)
     edit = diff(municipality.town.calendar, edited.town.calendar)
-    people = asyncio.run(_people(configuration.settings.database.url, municipality.key))
+    people = asyncio.run(_people(configuration, municipality.key))
     counted = people if isinstance(people, str) else touched(edit, people)
     if as_json:
         print_json(_diff_document(municipality, edit, counted))
@@ -200,12 +201,12 @@ def _day_document(calendar: ServiceCalendar, group: ClassGroup, day: date) -> di
     }
 
 
-async def _people(url: str, key: str) -> list[tuple[Pupil, History]] | str:
+async def _people(configuration: Configuration, key: str) -> list[tuple[Pupil, History]] | str:
     """Every pupil of the town with its changes; in words why not, where there is no database to ask."""
+    if not has_database(configuration):
+        return "no database"
     try:
-        if not database_path(url).exists():
-            return "no database"
-        store = await open_store(url)
+        store = await open_store(database_url(configuration))
         try:
             at_town = store.at(key)
             pupils = await at_town.all_pupils()

@@ -26,11 +26,11 @@ from gateway.cli_options import (
     print_json,
     tell,
 )
+from gateway.files.load import Configuration
 from gateway.files.people import read_people
+from gateway.installation import InstallationError, open_installation
 from gateway.municipality import Municipality
-from gateway.pin_key import PinKeyError, check_pin_key, load_or_create_pin_key
-from gateway.settings import Settings
-from gateway.store.engine import database_path, open_store
+from gateway.pin_key import PinKeyError
 from gateway.store.port import ImportReport, StoreError
 
 people_app = typer.Typer(no_args_is_help=True, help="Pupils and guardians.")
@@ -73,27 +73,20 @@ def import_file(
         raise typer.Exit(ANSWER_IS_NO)
     try:
         with _letters_file(letters) as letter:
-            report = asyncio.run(_import(configuration.settings, municipality, found))
+            report = asyncio.run(_import(configuration, municipality, found))
             if letter is not None:
                 _write_letters(letter, found, report)
     except OSError as error:
         fail(f"--letters: {error.filename} cannot be written ({error.strerror}); expected a file that is not there yet")
-    except (StoreError, PinKeyError) as error:
+    except (StoreError, PinKeyError, InstallationError) as error:
         fail(f"{error}; nothing was taken in")
     _tell_report(municipality, found, report, letters, as_json=as_json)
 
 
-async def _import(settings: Settings, municipality: Municipality, found: People) -> ImportReport:
-    database_path(settings.database.url).parent.mkdir(parents=True, exist_ok=True)
-    settings.pin_key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    hasher = load_or_create_pin_key(settings.pin_key)
-    store = await open_store(settings.database.url)
-    try:
-        await store.migrate()
-        await check_pin_key(store, hasher)
-        return await store.at(municipality.key).import_people(found, hasher, lambda: make_pin(municipality.pin_digits))
-    finally:
-        await store.close()
+async def _import(configuration: Configuration, municipality: Municipality, found: People) -> ImportReport:
+    async with open_installation(configuration, makes_database=True) as house:
+        town = house.store.at(municipality.key)
+        return await town.import_people(found, house.hasher, lambda: make_pin(municipality.pin_digits))
 
 
 def make_pin(digits: int) -> str:

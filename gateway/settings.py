@@ -51,6 +51,17 @@ class AmiSettings(Section):
     secret_file: Path = Field(Path("ami.secret"), description="Relative to the folder of secrets")
 
 
+class SipSettings(Section):
+    """Where the Asterisk that `make run` starts listens; a production Asterisk has its own configuration."""
+
+    host: Word = "127.0.0.1"
+    port: Port = 5060
+    websocket_port: Port = 8088
+    rtp_first: Port = Field(10_000, description="The first of the ports that carry sound, two for each call")
+    rtp_last: Port = 10_999
+    calls_max: int = Field(200, ge=1, le=5_000, description="Calls at once; the next one is told that the line is busy")
+
+
 class WebSettings(Section):
     """/health, /ready, /metrics."""
 
@@ -66,7 +77,10 @@ class ClockSettings(Section):
 
 
 class DatabaseSettings(Section):
-    url: Word = Field("sqlite:///var/mensa.db", description="sqlite:///PATH; relative to the folder it is started in")
+    url: Word = Field(
+        "sqlite:///var/mensa.db",
+        description="sqlite:///PATH; relative to the folder that holds this configuration folder",
+    )
 
 
 class LogSettings(Section):
@@ -86,12 +100,10 @@ class SettingsFile(Section):
 
     database: DatabaseSettings = DatabaseSettings()
     secrets: Path = Field(Path("var/secrets"), description="The folder of the files that hold secrets, mode 0700")
-    pin_key_file: Path = Field(
-        Path("pin.key"), description="The key of R28's digests, relative to the folder of secrets"
-    )
     sounds: Path | None = Field(None, description="The folder of the clips; by default this installation's own")
     agi: AgiSettings = AgiSettings()
     ami: AmiSettings = AmiSettings()
+    sip: SipSettings = SipSettings()
     web: WebSettings = WebSettings()
     clock: ClockSettings = ClockSettings()
     log: LogSettings = LogSettings()
@@ -107,14 +119,6 @@ class Settings(BaseSettings, SettingsFile):
         extra="forbid",
         frozen=True,
     )
-
-    @property
-    def pin_key(self) -> Path:
-        return self.secrets / self.pin_key_file
-
-    @property
-    def ami_secret(self) -> Path:
-        return self.secrets / self.ami.secret_file
 
     @classmethod
     def settings_customise_sources(

@@ -29,7 +29,17 @@ BYTES_MAX = 100_000_000
 DIET_CHARACTERS_MAX = 20
 
 COLUMNS = (
-    *("user_code", "pupil_name", "pupil_surname", "codice_fiscale", "school", "class", "diet", "diet_from", "diet_until"),
+    *(
+        "user_code",
+        "pupil_name",
+        "pupil_surname",
+        "codice_fiscale",
+        "school",
+        "class",
+        "diet",
+        "diet_from",
+        "diet_until",
+    ),
     *("guardian_name", "guardian_surname", "guardian_email", "guardian_phone", "recognise_number", "language", "pin"),
 )
 REQUIRED_COLUMNS = ("user_code", "pupil_name", "school", "class")

@@ -116,6 +116,8 @@ def says(model: type[BaseModel], way: Way, error: ErrorDetails) -> str:
             return f"{shown(value)} is no list; expected one, as [a, b] or with a line `- a` for each"
         case "model_type" | "dict_type":
             return f"{shown(value)} is no table; expected keys with values, as `key: value`"
+        case "literal_error":
+            return f"{shown(value)} cannot stand here; expected {limits['expected']}"
         case "string_type":
             return f"{shown(value)} is no text; expected a text"
         case _:
