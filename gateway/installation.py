@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from core.ports import Clock
 from gateway.clock import MeasuredClock, OffsetClock, TownClock, usual_sources
 from gateway.clock.sntp import NtpServer
-from gateway.files.load import Configuration, load_configuration
+from gateway.files.load import Configuration
 from gateway.municipality import Municipality
 from gateway.pin_key import KeyedHasher, check_pin_key, load_or_create_pin_key
 from gateway.settings import Settings
@@ -65,27 +65,6 @@ class Installation:
     def desks_of(self, town: Municipality) -> TownDesks:
         return open_desks(lambda: town, self.store, self.hasher)
 
-    def town(self, key: str | None) -> Municipality:
-        """The town of that key; without one, the only town. Raises `InstallationError`."""
-        towns = self.configuration.municipalities
-        if key is None and len(towns) == 1:
-            return next(iter(towns))
-        found = None if key is None else towns.named(key)
-        if found is None:
-            known = ", ".join(each.key for each in towns) or "none"
-            wrong = self.configuration.broken.get(key or "", ())
-            asked = "which town? there are several" if key is None else f"there is no town {key!r} that can be served"
-            raise InstallationError("\n".join([f"--town: {asked}; expected one of: {known}", *map(str, wrong)]))
-        return found
-
-
-def load(folder: Path) -> Configuration:
-    """The configuration folder. Raises `InstallationError` when the gateway's own settings are wrong."""
-    configuration = load_configuration(folder)
-    if not isinstance(configuration, Configuration):
-        raise InstallationError("\n".join(map(str, configuration)))
-    return configuration
-
 
 def home(folder: Path) -> Path:
     """The folder beside the configuration that relative paths in gateway.yaml start from."""
@@ -104,6 +83,12 @@ def database_url(configuration: Configuration) -> str:
     return url
 
 
+def has_database(configuration: Configuration) -> bool:
+    """Whether the database is there; one that is no file is there until opening it says otherwise."""
+    url = database_url(configuration)
+    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
+
+
 def secrets_folder(configuration: Configuration) -> Path:
     return home(configuration.folder) / configuration.settings.secrets
 
@@ -114,17 +99,18 @@ def sounds_folder(settings: Settings) -> Path:
 
 
 @asynccontextmanager
-async def open_installation(folder: Path, *, purpose: str = SERVICE) -> AsyncIterator[Installation]:
+async def open_installation(
+    configuration: Configuration, *, purpose: str = SERVICE, makes_database: bool = False
+) -> AsyncIterator[Installation]:
     """Open all of it, with the tables brought up to date; `purpose` counts only for a database that is new.
 
     Raises `InstallationError`, `StoreSetupError` or `PinKeyError`.
     """
-    configuration = load(folder)
-    settings = configuration.settings
-    try:
-        servers = [NtpServer.parse(server) for server in settings.clock.servers]
-    except ValueError as error:
-        raise InstallationError(f"{folder / 'gateway.yaml'}: clock.servers: {error}") from error
+    if not makes_database and not has_database(configuration):
+        raise InstallationError(
+            f"{database_url(configuration)}: there is no database yet; start `mensa serve` or `make run`, or import people first"
+        )
+    clock = real_clock(configuration)
     secrets_folder(configuration).mkdir(mode=0o700, parents=True, exist_ok=True)
     hasher = load_or_create_pin_key(secrets_folder(configuration) / PIN_KEY_FILE)
     store = await open_store(database_url(configuration))
@@ -132,10 +118,19 @@ async def open_installation(folder: Path, *, purpose: str = SERVICE) -> AsyncIte
         await store.migrate()
         await check_pin_key(store, hasher)
         await store.claim_setting(PURPOSE, purpose)
-        clock = MeasuredClock(usual_sources(servers, settings.clock.chronyc_options))
-        yield Installation(configuration, store, hasher, clock, await _offset(store))
+        yield Installation(configuration, store, hasher, clock, await rehearsal_offset(store))
     finally:
         await store.close()
+
+
+def real_clock(configuration: Configuration) -> MeasuredClock:
+    """The measured clock, not yet asked. Raises `InstallationError` for a server that is none."""
+    settings = configuration.settings.clock
+    try:
+        servers = [NtpServer.parse(server) for server in settings.servers]
+    except ValueError as error:
+        raise InstallationError(f"{configuration.folder / 'gateway.yaml'}: clock.servers: {error}") from error
+    return MeasuredClock(usual_sources(servers, settings.chronyc_options))
 
 
 async def move_clock(store: SqlStore, offset: timedelta) -> None:
@@ -148,7 +143,8 @@ async def move_clock(store: SqlStore, offset: timedelta) -> None:
     await store.set_setting(OFFSET_US, str(offset // timedelta(microseconds=1)))
 
 
-async def _offset(store: SqlStore) -> timedelta:
+async def rehearsal_offset(store: SqlStore) -> timedelta:
+    """How far this database's clock is from the real one: zero unless it is a rehearsal's."""
     if await store.get_setting(PURPOSE) != REHEARSAL:
         return timedelta(0)
     return timedelta(microseconds=int(await store.get_setting(OFFSET_US) or 0))

@@ -19,7 +19,7 @@ from core.outcomes import ABANDONED, FAILED, INFORMED, LOCKED, NOT_IDENTIFIED, A
 from core.people import People, Pupil, UserCode
 from core.window import Channel
 from gateway.clock import FixedClock
-from gateway.files.load import load_town
+from gateway.files.load import TOWNS, load_town, town_folders
 from gateway.files.mistakes import Mistake, one_of, shown
 from gateway.files.people import read_people
 from gateway.municipality import Municipality
@@ -208,14 +208,22 @@ def _parse_step(verb: str, words: list[str]) -> Doing:
 
 
 def _parse_at(words: list[str]) -> At:
-    found = INSTANT.fullmatch(" ".join(words))
+    try:
+        return parse_instant(" ".join(words))
+    except ValueError as error:
+        raise _Wrong(1, f"at: {error}") from error
+
+
+def parse_instant(text: str) -> At:
+    """A local time with or without a clock's bound. Raises ValueError with what is expected."""
     expected = "expected local time, such as 2026-11-23 18:30, seconds and .milliseconds and ±50ms after it if wanted"
+    found = INSTANT.fullmatch(text)
     if found is None:
-        raise _Wrong(1, f"at: {' '.join(words)!r} is no instant; {expected}")
+        raise ValueError(f"{shown(text)} is no instant; {expected}")
     try:
         wall = datetime.fromisoformat(f"{found['day']}T{found['time']}")
     except ValueError as error:
-        raise _Wrong(1, f"at: {error}; {expected}") from error
+        raise ValueError(f"{shown(text)}: {error}; {expected}") from error
     return At(wall, timedelta(milliseconds=int(found["bound"] or 0)))
 
 
@@ -314,29 +322,34 @@ class Rehearsed:
 OpenTown = Callable[[str], Rehearsed]
 
 
+def read_town(configuration: Path, key: str) -> tuple[Municipality, People]:
+    """A town of a configuration folder with everybody in its people.csv.
+
+    Raises LookupError or ValueError with a mistake a line.
+    """
+    folder = configuration / TOWNS / key
+    if not folder.is_dir():
+        raise LookupError(f"{folder}: no such town; {one_of(key, (each.name for each in town_folders(configuration)))}")
+    municipality = load_town(folder)
+    if not isinstance(municipality, Municipality):
+        raise ValueError("\n".join(map(str, municipality)))
+    file = municipality.people_file
+    people = People((), ()) if file is None else read_people(file, municipality)
+    if not isinstance(people, People):
+        raise ValueError("\n".join(map(str, people)))
+    return municipality, people
+
+
 def open_town_in(configuration: Path) -> OpenTown:
     """Opens towns of a configuration folder, each time with the people of its people.csv and nothing else.
 
     Raises LookupError or ValueError with a mistake a line.
     """
 
-    @functools.cache
-    def read_town(key: str) -> tuple[Municipality, People]:
-        folder = configuration / "municipalities" / key
-        if not folder.is_dir():
-            towns = (each.name for each in folder.parent.iterdir()) if folder.parent.is_dir() else ()
-            raise LookupError(f"{folder}: there is no town {shown(key)}; {one_of(key, sorted(towns))}")
-        municipality = load_town(folder)
-        if not isinstance(municipality, Municipality):
-            raise ValueError("\n".join(map(str, municipality)))
-        file = municipality.people_file
-        people = People((), ()) if file is None else read_people(file, municipality)
-        if not isinstance(people, People):
-            raise ValueError("\n".join(map(str, people)))
-        return municipality, people
+    read = functools.cache(read_town)
 
     def open_town(key: str) -> Rehearsed:
-        municipality, people = read_town(key)
+        municipality, people = read(configuration, key)
         store = MemoryStore()
         desks = open_desks(lambda: municipality, store, _HASHER)
         pins = itertools.count()
@@ -361,6 +374,7 @@ class Stage:
 
     file: Path
     open_town: OpenTown
+    first_town: str | None = None
     clock: FixedClock = field(default_factory=lambda: FixedClock(datetime(1970, 1, 1, tzinfo=UTC)))
     failures: list[Failure | Mistake] = field(default_factory=list)
     heard: tuple[str, ...] = ()
@@ -405,6 +419,8 @@ class Stage:
         self.failures.append(Failure(self.file, step.line, step.verb, expected, found))
 
     def _here(self) -> Rehearsed:
+        if self._town is None and self.first_town is not None:
+            self._town = self.open_town(self.first_town)
         if self._town is None:
             raise LookupError("no town yet; start the file with: town NAME")
         return self._town

@@ -20,19 +20,13 @@ class EndlessError(Exception):
     """A call that goes on for ever without a key."""
 
 
-class _AskedMore(BaseException):
-    """The given keys are used up and the flow asks on; not an `Exception`, so that no flow catches it."""
-
-    def __init__(self, question: tuple[Prompt, ...], digits: int) -> None:
-        super().__init__("the flow asks on")
-        self.question, self.digits = question, digits
-
-
 @dataclass(slots=True)
 class _Caller(ScriptedLine):
-    """Answers with the given words; with `stops` it stops at the first question after them."""
+    """Answers with the given words, then is silent; remembers the first question that was left so."""
 
-    stops: bool = False
+    question: tuple[Prompt, ...] | None = None
+    digits: int = 0
+    heard_by_then: int = 0
     questions: int = 0
     answered: int = 0
 
@@ -40,10 +34,11 @@ class _Caller(ScriptedLine):
         self.questions += 1
         if self.questions > QUESTIONS_MAX:
             raise EndlessError(f"still asking after {QUESTIONS_MAX} questions: {[each.id for each in prompts]}")
-        if self.stops and not self._buffer and self.answered >= len(tuple(self.words)):
-            self._play(prompts)
-            raise _AskedMore(prompts, digits)
-        self.answered += not self._buffer
+        if not self._buffer and not self._is_gone:
+            if self.question is None and self.answered == len(tuple(self.words)):
+                self.question, self.digits = prompts, digits
+                self.heard_by_then = len(self.prompts) + len(prompts)
+            self.answered += 1
         return await super(_Caller, self).ask(*prompts, digits=digits)
 
 
@@ -52,12 +47,13 @@ class Explored:
     """One call: the words keyed, what was heard, and how it ended.
 
     `question` is what was asked when the words ran out, None when the call was over by then; the call was then left in silence.
-    `line` holds all that the flow did with the caller.
+    `heard` goes up to that question; `line` holds all that the flow did with the caller.
     """
 
     words: tuple[str, ...]
     question: tuple[Prompt, ...] | None
     digits: int
+    heard: tuple[Prompt, ...]
     word: str
     line: ScriptedLine
 
@@ -82,15 +78,10 @@ def drive(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 def play(start: StartCall, words: Sequence[str]) -> Explored:
     """One call with these words, left in silence where they run out."""
-    question: tuple[Prompt, ...] | None = None
-    digits = 0
-    try:
-        drive(start(_Caller(tuple(words), stops=True)))
-    except _AskedMore as asked:
-        question, digits = asked.question, asked.digits
     line = _Caller(tuple(words))
     word = drive(start(line))
-    return Explored(tuple(words), question, digits, word, line)
+    heard = tuple(line.prompts if line.question is None else line.prompts[: line.heard_by_then])
+    return Explored(tuple(words), line.question, line.digits, heard, word, line)
 
 
 def explore(

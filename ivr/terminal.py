@@ -50,6 +50,10 @@ class ScriptedLine:
     saves: list[str] = field(default_factory=list)
     pending: str | None = None
     on_prompt: Callable[[Prompt, str], None] | None = None
+    on_key: Callable[[str], None] | None = None
+    # What was keyed, a word for each question, as `parse_keys` reads it.
+    keyed: list[str] = field(default_factory=list)
+    receipts: tuple[str, ...] = ()
     _left: Iterator[str] = field(init=False)
     _buffer: list[str] = field(init=False, default_factory=list)
     _is_gone: bool = field(init=False, default=False)
@@ -73,6 +77,7 @@ class ScriptedLine:
         self._play(prompts)
         if not self._buffer:
             word = next(self._left, SILENCE)
+            self._key(word)
             if word == SILENCE:
                 return Keys("", timed_out=True)
             self._buffer = list(word)
@@ -99,9 +104,15 @@ class ScriptedLine:
 
     async def saved(self, receipts: Sequence[str]) -> None:
         self.saves.append("-".join(receipts))
+        self.receipts = tuple(receipts)
 
     async def outcome(self, word: str) -> None:
         self.outcomes.append(word)
+
+    def _key(self, word: str) -> None:
+        self.keyed.append(word)
+        if self.on_key is not None:
+            self.on_key(word)
 
     def _play(self, prompts: Iterable[Prompt]) -> None:
         for each in prompts:
@@ -118,21 +129,29 @@ class TerminalLine(ScriptedLine):
         if self._is_gone:
             raise HungUp
         self._play(prompts)
+        keys, ended_by = self._read(digits)
+        self._key(keys + ended_by or SILENCE)
+        if ended_by == HANG_UP:
+            self._is_gone = True
+            raise HungUp(keys)
+        return Keys(keys, timed_out=len(keys) < digits and ended_by != HASH)
+
+    def _read(self, digits: int) -> tuple[str, str]:
+        """The keys of one answer, and what ended it sooner: `#`, hanging up, or nothing."""
         keys, wait_s = "", FIRST_KEY_S
         with _single_keys(sys.stdin.fileno()):
             while len(keys) < digits:
                 key = _key(sys.stdin.fileno(), wait_s)
                 if key is None:
-                    return Keys(keys, timed_out=True)
-                if key == HASH:
-                    return Keys(keys)
+                    return keys, ""
                 if key in {HANG_UP, "\x03", "\x04", ""}:
-                    self._is_gone = True
-                    raise HungUp(keys)
+                    return keys, HANG_UP
+                if key == HASH:
+                    return keys, HASH
                 if key in KEYPAD:
                     keys += key
                     wait_s = NEXT_KEY_S
-        return Keys(keys)
+        return keys, ""
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ivr.flow import Desks, parents_line
 from ivr.terminal import ScriptedLine
 
 CONVERSATIONS = Path(__file__).parent / "conversations"
+OPEN_TOWN = open_town_in(CONVERSATIONS / "config")
 # Tuesday 24 November 2026 is the first useful day of the evening before, 18:30 in Rome.
 EVENING = datetime(2026, 11, 23, 17, 30, tzinfo=UTC)
 NOON = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
@@ -41,7 +42,7 @@ class FlowBench:
     _fresh: dict[int, tuple[Rehearsed, int]] = field(default_factory=dict)
 
     async def start(self, line: ScriptedLine) -> str:
-        town = open_town_in(CONVERSATIONS / "config")("esempio")
+        town = OPEN_TOWN("esempio")
         self.prepare(town)
         self._fresh = {id(line): (town, len(_all_changes(town)))}
         keys = iter(range(1000))

@@ -15,8 +15,8 @@ from tests.flow_bench import FlowBench, bench_at
 
 CATALOGUES = read_catalogues(phrases_folder())
 # Deep enough for every errand of the line with its confirmation, and one key more.
-DEPTH_OF_EVERYTHING = 4
-DEPTH_OF_WHAT_IS_OFFERED = 6
+DEPTH_OF_EVERYTHING = 3
+DEPTH_OF_WHAT_IS_OFFERED = 5
 # The longest errand: code, PIN, a suspension until a date, and hearing of it again until the line gives up.
 PROMPTS_MAX = 400
 

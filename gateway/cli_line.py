@@ -1,0 +1,276 @@
+"""`mensa phone`, `mensa rehearse`, `mensa map`: the line without Asterisk."""
+
+import asyncio
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from core.ports import Clock
+from gateway.call_map import call_tree, svg
+from gateway.cli_options import (
+    ANSWER_IS_NO,
+    CONFIG,
+    WRONG_USAGE,
+    ConfigOption,
+    JsonOption,
+    TownOption,
+    choose_town,
+    fail,
+    load_or_exit,
+    print_json,
+)
+from gateway.clock import FixedClock
+from gateway.files.load import Configuration
+from gateway.files.mistakes import Mistake
+from gateway.files.phrases import phrases_folder, read_catalogues
+from gateway.installation import PIN_KEY_FILE, database_url, has_database, rehearsal_offset, secrets_folder
+from gateway.municipality import Municipality
+from gateway.numbers import normalise_number
+from gateway.opening import eve_of_service
+from gateway.pin_key import load_or_create_pin_key
+from gateway.rehearsal import (
+    At,
+    OpenTown,
+    SkippedTimeError,
+    Stage,
+    local_instant,
+    open_town_in,
+    parse,
+    parse_instant,
+    read,
+    read_town,
+)
+from gateway.store.engine import copy_store, open_store
+from gateway.telephone import TownDesks, greeting_of, open_desks
+from ivr.flow import parents_line
+from ivr.line import Prompt
+from ivr.spoken import words
+from ivr.terminal import NoKeysError, ScriptedLine, TerminalLine, parse_keys
+
+line_app = typer.Typer()
+
+
+@line_app.command()
+def phone(
+    config: ConfigOption = CONFIG,
+    town: TownOption = None,
+    caller: Annotated[
+        str | None, typer.Option("--from", metavar="NUMBER", help="Who calls; withheld if not given.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Local time of the call, as 2026-11-23T18:30.")
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYS", help='Not interactive: a word for each question, as "1 1"; - is silence, x hangs up.'
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the call as a rehearsal file.")] = None,
+) -> None:
+    """A call in this terminal, on a scratch copy of the data: nothing that is done here is kept."""
+    configuration = load_or_exit(config)
+    municipality = choose_town(configuration, town)
+    number = None
+    if caller is not None:
+        number = normalise_number(caller)
+        if number is None:
+            fail(f"--from: {caller!r} is no telephone number; expected one such as +390350000101")
+    try:
+        scripted = None if keys is None else parse_keys(keys)
+    except NoKeysError as error:
+        fail(f"--keys: {error}")
+    if scripted is None and not sys.stdin.isatty():
+        fail("phone: there is no terminal to press keys in; say what is keyed with --keys")
+    instant = None if at is None else _instant(at, municipality)
+    asyncio.run(_phone(configuration, municipality, number, instant, scripted, as_json, save))
+
+
+async def _phone(
+    configuration: Configuration,
+    municipality: Municipality,
+    caller: str | None,
+    at: At | None,
+    keys: tuple[str, ...] | None,
+    as_json: bool,
+    save: Path | None,
+) -> None:
+    catalogues = read_catalogues(phrases_folder())
+    console, hints = Console(), Console(stderr=True)
+
+    def show(prompt: Prompt, language: str) -> None:
+        said = words(prompt, catalogues[language])
+        if said and not as_json:
+            console.print(f"  [cyan]{escape(said)}[/]  [dim]{prompt.id}[/]", soft_wrap=True)
+
+    def show_key(key: str) -> None:
+        console.print(f"[bold green]{escape(key)}[/]", soft_wrap=True)
+
+    async with _scratch(configuration, municipality) as (desks, usual_clock):
+        clock = usual_clock
+        if at is not None:
+            clock = FixedClock(local_instant(at.wall, municipality.timezone), at.bound)
+        now = clock.read().midpoint.astimezone(municipality.timezone)
+        line: ScriptedLine
+        if keys is None:
+            hints.print(f"[dim]{now:%A %d %B %Y, %H:%M}. Press keys as on a telephone; x hangs up.[/]")
+            line = TerminalLine(on_prompt=show, on_key=show_key)
+        else:
+            line = ScriptedLine(keys, on_prompt=show, on_key=None if as_json else show_key)
+        word = await parents_line(
+            line, _NoJournal(), greeting_of(municipality), desks.for_calls(clock), caller, "terminal"
+        )
+        if as_json:
+            heard = [{"id": each.id, "words": words(each, catalogues[line.language])} for each in line.prompts]
+            print_json(
+                {
+                    "town": municipality.key,
+                    "at": now.isoformat(),
+                    "outcome": word,
+                    "receipts": line.receipts,
+                    "heard": heard,
+                }
+            )
+        else:
+            console.print(f"[bold]{word}[/]")
+        if save is not None:
+            called = caller or "anonymous"
+            text = _rehearsal(municipality, now, called, keys if keys is not None else line.keyed, line.heard, word)
+            await asyncio.to_thread(save.write_text, text, encoding="utf-8")
+            hints.print(
+                f"[dim]{escape(str(save))}: written; run it with mensa rehearse {escape(shlex.quote(str(save)))}[/]"
+            )
+
+
+def _rehearsal(
+    town: Municipality, now: datetime, caller: str, keys: Sequence[str], heard: Sequence[str], word: str
+) -> str:
+    lines = [
+        f"town      {town.key}",
+        f"at        {now.replace(tzinfo=None).isoformat(sep=' ', timespec='milliseconds')}",
+        f"call      {caller} keys {' '.join(keys)}".rstrip(),
+        f"heard     {' '.join(heard)}",
+        f"outcome   {word}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class _NoJournal:
+    def note(self, event: str, **fields: str | int | bool | None) -> None:
+        """A call on a scratch copy stands in no call log."""
+
+
+@asynccontextmanager
+async def _scratch(configuration: Configuration, municipality: Municipality) -> AsyncIterator[tuple[TownDesks, Clock]]:
+    """The town's desks on a copy of the database; without one, on people.csv and the evening before service."""
+    if not has_database(configuration):
+        fresh: OpenTown = open_town_in(configuration.folder)
+        try:
+            opened = fresh(municipality.key)
+        except (LookupError, ValueError) as error:
+            fail(str(error))
+        yield opened.desks, FixedClock(eve_of_service([municipality], datetime.now(UTC)))
+        return
+    with tempfile.TemporaryDirectory(prefix="mensa-phone-") as folder:
+        store = await open_store(await copy_store(database_url(configuration), Path(folder) / "scratch.db"))
+        try:
+            hasher = load_or_create_pin_key(secrets_folder(configuration) / PIN_KEY_FILE)
+            now = datetime.now(UTC) + await rehearsal_offset(store)
+            yield open_desks(lambda: municipality, store, hasher), FixedClock(now)
+        finally:
+            await store.close()
+
+
+def _instant(text: str, town: Municipality) -> At:
+    try:
+        instant = parse_instant(text)
+        local_instant(instant.wall, town.timezone)
+    except SkippedTimeError as error:
+        fail(f"--at: {error}")
+    except ValueError as error:
+        fail(f"--at: {error}")
+    return instant
+
+
+@line_app.command()
+def rehearse(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Rehearsal files.")],
+    config: ConfigOption = CONFIG,
+    town: TownOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run rehearsal files, each on its own fresh data; print every line that went otherwise, exit 1 if any did."""
+    open_town = open_town_in(config)
+    parsed = []
+    mistakes: list[Mistake] = []
+    for file in files:
+        try:
+            steps, wrong = parse(read(file), file)
+        except (OSError, ValueError) as error:
+            steps, wrong = [], [Mistake(file, 1, 1, f"cannot be read: {error}")]
+        parsed.append((file, steps))
+        mistakes += wrong
+    failures: list[object] = []
+    if not mistakes:
+        for file, steps in parsed:
+            stage = Stage(file, open_town, first_town=town)
+            asyncio.run(stage.run(steps))
+            failures += stage.failures
+    found = mistakes or failures
+    count = sum(len(steps) for _, steps in parsed)
+    if as_json:
+        print_json(
+            {"files": len(files), "steps": count, "ok": not found, "failed": [_document(each) for each in found]}
+        )
+    else:
+        for each in found:
+            typer.echo(str(each))
+        said = f"{len(mistakes)} mistakes, nothing was run" if mistakes else f"{len(failures)} failed"
+        typer.echo(f"{len(files)} files, {count} steps: {said if found else 'all as rehearsed'}", err=True)
+    if mistakes:
+        raise typer.Exit(WRONG_USAGE)
+    if failures:
+        raise typer.Exit(ANSWER_IS_NO)
+
+
+def _document(found: object) -> dict[str, object]:
+    values = asdict(found)  # type: ignore[call-overload]  # a Mistake or a Failure, both dataclasses
+    return json.loads(json.dumps({**values, "text": str(found)}, default=str))  # type: ignore[no-any-return]  # of a dict
+
+
+@line_app.command(name="map")
+def draw_map(
+    language: Annotated[str, typer.Option(metavar="LANGUAGE", help="The language of the words: it or en.")] = "it",
+    svg_file: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture instead.")] = None,
+    config: ConfigOption = CONFIG,
+    town: TownOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole call as a tree, drawn from the calls that were explored."""
+    catalogues = read_catalogues(phrases_folder())
+    if language not in catalogues:
+        fail(f"--language: no phrases in {language!r}; expected one of {', '.join(sorted(catalogues))}")
+    municipality = choose_town(load_or_exit(config), town)
+    try:
+        tree = call_tree(open_town_in(config), read_town(config, municipality.key)[1], municipality)
+    except ValueError as error:
+        fail(str(error))
+    if as_json:
+        print_json(tree.document(catalogues[language]))
+    elif svg_file is None:
+        Console().print(tree.rich(catalogues[language]))
+    else:
+        svg_file.write_text(svg(tree, catalogues[language]), encoding="utf-8")
+        typer.echo(f"{svg_file}: written", err=True)

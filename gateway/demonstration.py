@@ -1,0 +1,281 @@
+"""`make run`: the example town on this machine, with fresh data, a clock that begins in the evening, and its own Asterisk."""
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from core.access import Actor
+from core.desk import Request, Suspend
+from core.people import People
+from core.window import Channel
+from gateway.app import Hallway, Log
+from gateway.asterisk import AsteriskFailed, AsteriskSettings, RunningAsterisk, asterisk_root, kept_secret
+from gateway.clips import read_clips
+from gateway.files.load import Configuration
+from gateway.files.people import read_people
+from gateway.files.phrases import phrases_folder, read_catalogues
+from gateway.installation import (
+    LAST_INSTANT,
+    PURPOSE,
+    REHEARSAL,
+    Installation,
+    database_url,
+    has_database,
+    home,
+    move_clock,
+    open_installation,
+    secrets_folder,
+    sounds_folder,
+)
+from gateway.municipality import Municipality
+from gateway.opening import eve_of_service
+from gateway.rehearsal import SkippedTimeError, local_instant, parse_instant
+from gateway.store.engine import database_path, open_store
+from gateway.voice import make_name_clips, make_town_clips
+
+# How much of a rehearsal's time a `kill -9` may lose to the next `KEEP=1`.
+HEARTBEAT_S = 5.0
+NOW = "now"
+# The example's suspended pupil, so that there is something to resume; without it the town has nobody suspended.
+SUSPENDED_CODE = "50015"
+
+
+class DemonstrationFailed(Exception):  # noqa: N818 - it names what happened
+    """`make run` cannot start; the message says what to do."""
+
+
+class Demonstration:
+    """One `make run`, from preparing its data to putting everything away."""
+
+    def __init__(self, configuration: Configuration, console: Console, log: Log) -> None:
+        if not configuration.municipalities:
+            raise DemonstrationFailed(f"{configuration.folder}: no town can be served; see mensa calendar check")
+        self._configuration, self._console, self._log = configuration, console, log
+        self._towns = tuple(configuration.municipalities)
+
+    async def run(self, at: str | None, keep: bool, stop: asyncio.Event) -> None:
+        """Prepare, serve until `stop`, put away. Raises `DemonstrationFailed` and what `Hallway.run` raises."""
+        keeps = keep and has_database(self._configuration)
+        if not keeps:
+            await self._forget()
+        async with open_installation(self._configuration, purpose=REHEARSAL, makes_database=True) as house:
+            await self._set_clock(house, at, keeps)
+            if not keeps:
+                await self._enrol(house)
+            await self._make_clips(house)
+        async with self._asterisk() as (asterisk, why_none):
+            configuration = self._configuration if asterisk else _without_ami(self._configuration)
+            async with open_installation(configuration) as house:
+                await self._serve(house, asterisk, why_none, stop)
+
+    async def _serve(
+        self, house: Installation, asterisk: RunningAsterisk | None, why_none: str, stop: asyncio.Event
+    ) -> None:
+        clips = read_clips(sounds_folder(house.settings), read_catalogues(phrases_folder()))
+        hallway = Hallway(house, clips, self._log)
+        beats = asyncio.create_task(self._heartbeat(house))
+        watch = asyncio.create_task(self._watch(asterisk, stop)) if asterisk else None
+        try:
+            await hallway.run(stop, lambda: self._print_banner(house, why_none))
+        finally:
+            for task in filter(None, (beats, watch)):
+                task.cancel()
+            await house.store.set_setting(LAST_INSTANT, house.now().isoformat())
+
+    # Data and clock
+
+    async def _forget(self) -> None:
+        """Remove the last run's data; never a database that is not a rehearsal's."""
+        if not has_database(self._configuration):
+            return
+        url = database_url(self._configuration)
+        store = await open_store(url)
+        try:
+            await store.migrate()
+            purpose = await store.get_setting(PURPOSE)
+        finally:
+            await store.close()
+        path = database_path(url)
+        if purpose != REHEARSAL:
+            raise DemonstrationFailed(
+                f"{path}: this database is not a rehearsal's, and make run would begin by deleting it; nothing was done. "
+                "Use another configuration folder or another database.url"
+            )
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    async def _set_clock(self, house: Installation, at: str | None, keeps: bool) -> None:
+        now = datetime.now(UTC)
+        last = await house.store.get_setting(LAST_INSTANT)
+        if at == NOW:
+            start = now
+        elif at is not None:
+            start = self._instant(at)
+        elif keeps and last is not None:
+            start = datetime.fromisoformat(last)
+        else:
+            start = eve_of_service(self._towns, now)
+        await move_clock(house.store, timedelta(0) if at == NOW else start - now)
+
+    def _instant(self, text: str) -> datetime:
+        try:
+            return local_instant(parse_instant(text).wall, self._towns[0].timezone)
+        except (SkippedTimeError, ValueError) as error:
+            raise DemonstrationFailed(f"AT: {error}; or AT=now for the real clock") from error
+
+    async def _enrol(self, house: Installation) -> None:
+        for town in self._towns:
+            if town.people_file is None:
+                continue
+            people = await asyncio.to_thread(read_people, town.people_file, town)
+            if not isinstance(people, People):
+                raise DemonstrationFailed("\n".join(map(str, people)))
+            desks = house.desks_of(town)
+            digits = town.pin_digits
+            await desks.store.import_people(people, house.hasher, lambda: f"{secrets.randbelow(10**digits):0{digits}}")  # noqa: B023
+            await self._suspend_one(house, town)
+
+    async def _suspend_one(self, house: Installation, town: Municipality) -> None:
+        desks = house.desks_of(town)
+        pupil = await desks.pupil(SUSPENDED_CODE)
+        if pupil is None:
+            return
+        actor = Actor(Channel.OFFICE, "example", None, frozenset({pupil.id}))
+        reading = house.clock_of(town).read()
+        [view] = await desks.booking.views(Channel.OFFICE, [pupil], reading)
+        if view.day is not None:
+            await desks.booking.act(actor, [Request(pupil, Suspend(view.day), "example-suspension")], reading)
+
+    async def _make_clips(self, house: Installation) -> None:
+        """The clips of the towns' own words and of first names that have none, by the best voice of this machine."""
+        folder = sounds_folder(house.settings)
+        for town in self._towns:
+            names = sorted({pupil.name for pupil in await house.store.at(town.key).all_pupils()})
+            hours = (town.office.hours if town.office else None) or ""
+            for language in town.languages:
+                if town.folder is not None:
+                    await asyncio.to_thread(_copy_missing, town.folder / "sounds" / language, folder / language)
+                made = await asyncio.to_thread(make_town_clips, town.name, hours, language, folder)
+                made += await asyncio.to_thread(make_name_clips, names, language, folder)
+                for each in made:
+                    self._log.info("clip_made", town=town.key, language=language, engine=each.engine)
+
+    async def _heartbeat(self, house: Installation) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            await house.store.set_setting(LAST_INSTANT, house.now().isoformat())
+
+    # Asterisk
+
+    @contextlib.asynccontextmanager
+    async def _asterisk(self) -> AsyncIterator[tuple[RunningAsterisk | None, str]]:
+        """Asterisk, or why there is none."""
+        settings = self._configuration.settings
+        try:
+            root = await asterisk_root()
+            running = RunningAsterisk(
+                AsteriskSettings(
+                    numbers=tuple(number for town in self._towns for number in town.numbers),
+                    sounds=sounds_folder(settings),
+                    ami_secret=kept_secret(secrets_folder(self._configuration) / settings.ami.secret_file),
+                    ami_user=settings.ami.user,
+                    ami_port=settings.ami.port,
+                    sip_address=settings.sip.host,
+                    sip_port=settings.sip.port,
+                    websocket_port=settings.sip.websocket_port,
+                    gateways=(
+                        f"{settings.agi.host}:{settings.agi.port}",
+                        f"{settings.agi.host}:{settings.agi.port + 1}",
+                    ),
+                    rtp_first=settings.sip.rtp_first,
+                    rtp_last=settings.sip.rtp_last,
+                    calls_max=settings.sip.calls_max,
+                ),
+                home(self._configuration.folder) / "var" / "asterisk",
+                root,
+            )
+            await running.start()
+        except AsteriskFailed as error:
+            yield None, str(error)
+            return
+        try:
+            yield running, ""
+        finally:
+            await running.stop()
+
+    async def _watch(self, asterisk: RunningAsterisk, stop: asyncio.Event) -> None:
+        await asterisk.wait()
+        if not stop.is_set():
+            self._log.error("asterisk_ended", log=str(asterisk.log), holds="no call is answered; stop and start again")
+
+    # What a newcomer reads
+
+    def _print_banner(self, house: Installation, why_none: str) -> None:
+        town = self._towns[0]
+        now = house.now().astimezone(town.timezone)
+        sip = house.settings.sip
+        number = town.numbers[0]
+        say = self._console.print
+        say()
+        say(f"[bold]Pronto Mensa answers for {escape(town.name)}.[/]")
+        if house.offset:
+            say(f"  The clock is a rehearsal's: {now:%A %d %B %Y, %H:%M:%S}, and runs on from there.")
+        else:
+            say(f"  The clock is the real one: {now:%A %d %B %Y, %H:%M:%S}.")
+        if why_none:
+            say(f"  [yellow]No Asterisk, so no telephone: {escape(why_none)}[/]")
+        else:
+            address = "" if sip.port == 5060 else f":{sip.port}"
+            say(f"  Call with any softphone, no account needed:  [bold]sip:{number}@{sip.host}{address}[/]")
+        for hint in _callers(town):
+            say(f"    {escape(hint)}")
+        say("  In this terminal's neighbour:")
+        say("    make phone                              the same call without a softphone")
+        say("    .venv/bin/mensa calls tail --follow     who calls, as it happens")
+        say("    .venv/bin/mensa presence 50004          what a pupil gets, and the receipt behind it")
+        say(
+            f"  Health: http://{house.settings.web.host}:{house.settings.web.port}/health · Ctrl-C puts everything away."
+        )
+        say()
+
+
+def _callers(town: Municipality) -> list[str]:
+    """How to be somebody of the example: a recognised number, and a code with its PIN."""
+    people = read_people(town.people_file, town) if town.people_file else None
+    if not isinstance(people, People):
+        return []
+    hints: list[str] = []
+    for index, guardian in enumerate(people.guardians):
+        codes = [pupil.user_code for pupil in people.pupils if index in pupil.guardians]
+        if codes and guardian.recognise and guardian.phone and len(hints) < 2:
+            hints.append(
+                f"as {guardian.phone} (set it as your caller id): recognised, {' and '.join(codes)}; press 1 1"
+            )
+    for pupil in people.pupils:
+        pins = [people.guardians[each].pin for each in pupil.guardians if people.guardians[each].pin]
+        if pins:
+            hints.append(f"as anybody else: code {pupil.user_code}, PIN {pins[0]}, then 1 1 to cancel")
+            break
+    return hints
+
+
+def _without_ami(configuration: Configuration) -> Configuration:
+    settings = configuration.settings
+    ami = settings.ami.model_copy(update={"enabled": False})
+    return dataclasses.replace(configuration, settings=settings.model_copy(update={"ami": ami}))
+
+
+def _copy_missing(source: Path, target: Path) -> None:
+    for file in source.rglob("*.*") if source.is_dir() else ():
+        copy = target / file.relative_to(source)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)

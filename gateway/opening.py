@@ -1,0 +1,23 @@
+"""When a rehearsal begins: the evening before the next service day, as the line has just opened for half an hour."""
+
+from collections.abc import Sequence
+from datetime import datetime, time
+
+from core.calendar import ONE_DAY, opening_instant
+from gateway.municipality import Municipality
+
+# Half an hour after most lines open, when most families call.
+STARTS_AT = time(18, 30)
+
+
+def eve_of_service(towns: Sequence[Municipality], now: datetime) -> datetime:
+    """18:30 on the evening before the next service day of the first town (UTC); its calendar's first when none is left."""
+    town = towns[0]
+    calendar = town.town.calendar
+    tomorrow = calendar.local(now).date() + ONE_DAY
+    first = min(calendar.service.first, *(calendar.school_year(school).first for school in calendar.schools))
+    for day in (tomorrow, first):
+        served = [each for group in calendar.classes.values() if (each := calendar.first_useful_day(group, day))]
+        if served:
+            return opening_instant(min(served) - ONE_DAY, STARTS_AT, calendar.timezone)
+    return opening_instant(tomorrow - ONE_DAY, STARTS_AT, calendar.timezone)
