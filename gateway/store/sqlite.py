@@ -32,12 +32,6 @@ from gateway.store.port import (
     StoreUnsureError,
 )
 
-# Requests that may wait for the writer. A full line of callers is a few hundred; more means that the disk stands still.
-WAITING_MAX = 1024
-# Batches of the call log that may wait: a minute's events of a full line. What does not fit is the caller's to keep.
-BATCHES_MAX = 256
-# Requests in one transaction: at well under 0.1 ms each the first of them waits no more than ten milliseconds for the last.
-GROUP_MAX = 128
 # How long the write lock may be another process's. An import of ten thousand pupils holds it for two or three seconds.
 LOCK_TIMEOUT_S = 10.0
 # Between two tries for the lock: short enough to find the gap that a busy gateway leaves between its groups, and random,
@@ -74,6 +68,13 @@ class Lane(Enum):
 
     CHANGE = "change"
     LOG = "log"
+
+
+# Requests that may wait. A full line is a few hundred callers: more changes than this mean that the disk stands still. Of
+# the call log these are batches, a minute's events of a full line; what finds no room is the caller's to keep.
+WAITING_MAX = {Lane.CHANGE: 1024, Lane.LOG: 256}
+# Requests in one transaction, in this order: at about 0.1 ms each the first waits some ten milliseconds for the last.
+GROUP_MAX = {Lane.CHANGE: 128, Lane.LOG: 1}
 
 
 class Transaction:
@@ -181,7 +182,6 @@ class SqliteWriter:
         self._lock_timeout_s = lock_timeout_s
         self._take_timeout_s = take_timeout_s
         self._waiting: dict[Lane, deque[_Request[Any]]] = {lane: deque() for lane in Lane}
-        self._limits = {Lane.CHANGE: WAITING_MAX, Lane.LOG: BATCHES_MAX}
         self._wake = threading.Condition()
         self._is_closing = False
         self._connection: sqlite3.Connection | None = None
@@ -202,7 +202,7 @@ class SqliteWriter:
                     f"{self._path}: the store is closed; the request was not taken and nothing of it kept"
                 )
             waiting = self._waiting[lane]
-            if len(waiting) >= self._limits[lane]:
+            if len(waiting) >= WAITING_MAX[lane]:
                 raise StoreBusyError(
                     f"{self._path}: {len(waiting)} requests ({lane.value}) already wait to be written, "
                     "which is as many as may; nothing of this one was kept, it can be sent again"
@@ -268,15 +268,21 @@ class SqliteWriter:
             connection = self._begin()
         except Exception as error:
             fault = error if isinstance(error, StoreError) else self._fault(0, error)
-            group.extend(self._take())
+            for lane, most in GROUP_MAX.items():
+                group += self._take(lane, most)
             for request in group:
                 request.fault = fault
             self._answer(group)
             return
         try:
-            for request in self._take():
-                group.append(request)
-                self._work(connection, request)
+            # Every change that waits, and those that come meanwhile; then one batch of the call log.
+            for lane, most in GROUP_MAX.items():
+                room = most
+                while taken := self._take(lane, room):
+                    room -= len(taken)
+                    group += taken
+                    for request in taken:
+                        self._work(connection, request)
             connection.execute("COMMIT")
         except Exception as error:
             fault = self._fault(len(group), error)
@@ -285,17 +291,10 @@ class SqliteWriter:
             self._disconnect()
         self._answer(group)
 
-    def _take(self) -> Iterator[_Request[Any]]:
-        """Every change that waits, and those that come meanwhile, up to GROUP_MAX; then one batch of the call log."""
-        for lane, most in ((Lane.CHANGE, GROUP_MAX), (Lane.LOG, 1)):
-            waiting, room = self._waiting[lane], most
-            while room:
-                with self._wake:
-                    taken = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-                if not taken:
-                    break
-                room -= len(taken)
-                yield from taken
+    def _take(self, lane: Lane, most: int) -> list[_Request[Any]]:
+        waiting = self._waiting[lane]
+        with self._wake:
+            return [waiting.popleft() for _ in range(min(most, len(waiting)))]
 
     def _work(self, connection: sqlite3.Connection, request: _Request[Any]) -> None:
         """Run one request of the group. Raises only where the whole group is lost."""
@@ -390,6 +389,8 @@ def connect(path: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> sqlite3.Conne
         connection.execute("PRAGMA foreign_keys=ON")
         # Without it INSERT OR REPLACE would delete a row past the triggers that refuse it.
         connection.execute("PRAGMA recursive_triggers=ON")
+        # What is erased is overwritten, not only given up for new rows.
+        connection.execute("PRAGMA secure_delete=ON")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         # From here on only BEGIN IMMEDIATE can find the database busy, and its caller waits with more patience.
