@@ -235,30 +235,33 @@ def test_R10_more_doubt_never_shuts_a_window_that_less_doubt_leaves_open(reading
 
 # Requests, their answers, and what they leave (R12 to R22, R30 to R32)
 
-FIRST, LAST = date(2026, 11, 23), date(2026, 12, 13)
+# A weekend and a holiday, Tuesday the 8th, in the middle.
+FIRST, LAST = date(2026, 12, 3), date(2026, 12, 14)
 near = st.integers(0, (LAST - FIRST).days).map(lambda number: FIRST + timedelta(days=number))
-pupils = st.sampled_from([ANNA, BRUNO, CARLA, DARIO])
+pupils = st.sampled_from([ANNA, ANNA, ANNA, BRUNO, CARLA, DARIO])
 actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Cancel, near),
+    st.builds(Bland, near),
     st.builds(Bland, near),
     st.builds(Bland, near),
     st.builds(Suspend, near, st.none() | near),
     st.builds(Resume, near),
     st.builds(Undo, st.none() | near),
 )
-# Three weeks with a holiday in the last, walked through in steps short and long, so that days close meanwhile.
-steps = st.sampled_from([0, 0, 0, 1, 60, 180, 330, 720, 1440, 2880])
+# Walked through in steps short and long, so that days close meanwhile.
+steps = st.sampled_from([0, 0, 0, 0, 1, 60, 180, 330, 720, 1440])
+doubts = st.sampled_from([timedelta(0), timedelta(0), timedelta(milliseconds=50), timedelta(hours=2)])
 channels = st.sampled_from([Channel.PORTAL, Channel.PORTAL, Channel.PHONE, Channel.TELEGRAM])
 rules = st.sampled_from(
     [
         town(),
         town(bland_days_max=1, look_ahead_days=5),
         town(bland_days_max=0),
-        town(calendar(DayException(Period(date(2026, 11, 25), date(2026, 11, 26)), opens=False))),
+        town(calendar(DayException(Period(date(2026, 12, 10), date(2026, 12, 11)), opens=False))),
         town(
             calendar(
-                DayException(Period(date(2026, 11, 28), date(2026, 11, 28)), opens=True, school="primaria"),
-                cutoffs=[CutoffOverride(date(2026, 11, 27), time(8))],
+                DayException(Period(date(2026, 12, 5), date(2026, 12, 5)), opens=True, school="primaria"),
+                cutoffs=[CutoffOverride(date(2026, 12, 4), time(8))],
             )
         ),
     ]
@@ -268,13 +271,13 @@ rules = st.sampled_from(
 @st.composite
 def scripts(draw: st.DrawFn) -> list[tuple[Town, Action, Channel, Reading]]:
     """Requests one after another, the calendar edited now and then between them."""
-    at, edited = opening_instant(date(2026, 11, 22), draw(st.sampled_from([time(9), time(19)])), ROME), draw(rules)
+    at, edited = opening_instant(date(2026, 12, 2), draw(st.sampled_from([time(9), time(19)])), ROME), draw(rules)
     script = []
     for _ in range(draw(st.integers(1, 14))):
         at += timedelta(minutes=draw(steps))
         if draw(st.integers(0, 4)) == 0:
             edited = draw(rules)
-        script.append((edited, draw(actions), draw(channels), exactly(at)))
+        script.append((edited, draw(actions), draw(channels), exactly(at, bound=draw(doubts))))
     return script
 
 
@@ -425,6 +428,32 @@ def test_R31_every_request_is_answered_by_the_words_of_the_rules(
         assert outcome.word == expected
         if isinstance(outcome, Undone):
             assert outcome.taken_back == taken_back
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.permutations([FIRST + timedelta(days=number) for number in range(12)]),
+    st.sets(near, max_size=2),
+    st.sets(near, max_size=2),
+    st.integers(0, 4),
+    st.sampled_from([ANNA, BRUNO]),
+)
+def test_R30_bland_days_are_taken_up_to_the_limit_in_a_row_in_whatever_order_they_are_asked_for(
+    order: list[date], cancelled: set[date], shut: set[date], limit: int, pupil: Pupil
+) -> None:
+    edited = calendar(*(DayException(Period(on, on), opens=False) for on in shut))
+    desk = PaperDesk(town(edited, bland_days_max=limit), pupil)
+    reading = exactly(opening_instant(date(2026, 12, 1), time(12), ROME))
+
+    for on in order:
+        action: Action = Cancel(on) if on in cancelled else Bland(on)
+        expected = ByTheWords(desk, Channel.PORTAL, reading).word(action)
+        assert desk.ask(action, reading).word == expected
+
+    row = "".join(
+        "b" if each is Presence.BLAND else "." for each in all_presences(desk).values() if each != "no_service"
+    )
+    assert not limit or "b" * (limit + 1) not in row
 
 
 @settings(deadline=None, max_examples=100)
