@@ -145,6 +145,29 @@ async def test_R18_who_hangs_up_without_the_confirming_key_has_confirmed_nothing
     assert gateway.notes("hungup") == []
 
 
+async def test_R18_a_confirmation_that_a_frozen_gateway_was_handed_is_completed_by_the_second_once_that_is_gone(
+    asterisk: StartAsterisk, dial: Dial, agi_program: RunAgi
+) -> None:
+    first = await agi_program(
+        [*TAKE, "SET VARIABLE IVR_ASKED confirm-7", "SET VARIABLE IVR_KEYS 1",
+         "SET VARIABLE TIMEOUT(absolute) 20", "WAIT FOR DIGIT 15000"]
+    )  # fmt: skip
+    second = await agi_program([])
+    pbx = await asterisk(gateways=(first.port, second.port), calls_max=1)
+
+    async with dial(pbx) as caller:
+        await first.wait_for("reply", len(TAKE) + 3)
+        first.send_signal(signal.SIGSTOP)
+        await caller.hang_up()
+    async with dial(pbx) as next_caller:
+        # The channel that waits keeps nobody out.
+        assert next_caller.status == 200
+        first.send_signal(signal.SIGKILL)
+
+    await second.wait_for("ended")
+    assert second.notes("left")[0]["IVR_ASKED"] == "200 result=1 (confirm-7)"
+
+
 SAVED = [
     ("", "it", ["it/phrase/fallback-nothing-changed"]),
     ("", "en", ["en/phrase/fallback-nothing-changed"]),
@@ -155,8 +178,10 @@ SAVED = [
 ]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize(("saved", "language", "told"), SAVED)
+@pytest.mark.parametrize(
+    ("how", "saved", "language", "told"),
+    [*((signal.SIGKILL, *case) for case in SAVED), *((signal.SIGSTOP, *case) for case in SAVED[::2])],
+)
 async def test_a_caller_whose_gateway_died_in_the_call_hears_what_was_saved(
     asterisk: StartAsterisk,
     dial: Dial,
@@ -272,44 +297,43 @@ async def test_a_call_beyond_the_cap_gets_a_busy_tone_and_the_next_one_is_taken_
     assert len(gateway.notes("line")) == 3
 
 
-@pytest.mark.parametrize(
-    ("from_", "shown"),
-    [
-        ("+390350000101", "+390350000101"),
-        ("0350000101", "0350000101"),
-        (None, "unknown"),
-        ("anna", "unknown"),
-        ("39%22$%7BSHELL(id)%7D0", "390"),
-        ("9" * 60, "9" * 20),
-    ],
-)
+CLAIMED = {
+    "+390350000101": "+390350000101",
+    "0350000101": "0350000101",
+    None: "unknown",
+    "anna": "unknown",
+    "39%22$%7BSHELL(id)%7D0": "390",
+    "9" * 60: "9" * 20,
+}
+
+
 async def test_only_digits_of_what_the_caller_claims_reach_the_gateway(
-    asterisk: StartAsterisk, sipp_call: SippCall, agi_program: RunAgi, from_: str | None, shown: str
+    asterisk: StartAsterisk, sipp_call: SippCall, agi_program: RunAgi
 ) -> None:
     gateway = await agi_program([*TAKE, *END])
     pbx = await asterisk(gateways=(gateway.port, NOBODY))
 
-    await sipp_call(pbx, from_=from_)
+    for claimed in CLAIMED:
+        await sipp_call(pbx, from_=claimed)
 
-    (call,) = gateway.notes("line")
-    assert (call["agi_callerid"], call["agi_calleridname"]) == (shown, "unknown")
+    told = [(call["agi_callerid"], call["agi_calleridname"]) for call in gateway.notes("line")]
+    assert told == [(shown, "unknown") for shown in CLAIMED.values()]
 
 
-@pytest.mark.parametrize(
-    ("to", "status"),
-    [("800000100", 200), ("+39800000100", 200), ("0350000100", 200), ("390350000100", 200), ("00390350000100", 200),
-     ("800000101", 404), ("1", 404), ("T", 404), ("s", 404), ("hangup", 404)],
-)  # fmt: skip
+ANSWERED = ("800000100", "+39800000100", "0350000100", "390350000100", "00390350000100")
+NOT_FOUND = ("800000101", "80000010", "1", "T", "s", "hangup")
+
+
 async def test_only_configured_numbers_answer_in_whatever_form_they_are_dialled(
-    asterisk: StartAsterisk, sipp_call: SippCall, agi_program: RunAgi, to: str, status: int
+    asterisk: StartAsterisk, sipp_call: SippCall, agi_program: RunAgi
 ) -> None:
     gateway = await agi_program([*TAKE, *END])
     pbx = await asterisk(gateways=(gateway.port, NOBODY))
 
-    caller = await sipp_call(pbx, to=to)
+    statuses = {to: (await sipp_call(pbx, to=to)).status for to in ANSWERED + NOT_FOUND}
 
-    assert caller.status == status
-    assert [note["agi_extension"] for note in gateway.notes("line")] == ([to] if status == 200 else [])
+    assert statuses == dict.fromkeys(ANSWERED, 200) | dict.fromkeys(NOT_FOUND, 404)
+    assert [note["agi_extension"] for note in gateway.notes("line")] == list(ANSWERED)
 
 
 async def test_nothing_that_can_call_out_or_run_a_program_is_loaded(
