@@ -9,8 +9,9 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from typing import Protocol
 
@@ -178,7 +179,7 @@ class CallLog:
             case "Newchannel":
                 # The number is not taken from here: only behind the dialplan's filter is it one that was not withheld.
                 self._know_town(call, event["Exten"])
-                self.note(call, Step.RINGING, {"node": self._node, "dialled": normalise_number(event["Exten"])})
+                self.note(call, Step.RINGING, {"node": self._node, "dialled": _normalised_dialled(event["Exten"])})
             case "Newstate" if event["ChannelState"] == _STATE_UP:
                 self.note(call, Step.ANSWERED, {})
             case "Hangup":
@@ -303,6 +304,8 @@ class CallLog:
 
     def _know_number(self, call: str, number: str | None) -> None:
         known = self._call(call)
+        if known.number_digest is not None:
+            return
         caller = normalise_number(number) if number else None
         if caller is not None:
             known.number_masked, known.number_digest = mask_number(caller), self._digest(caller)
@@ -310,7 +313,7 @@ class CallLog:
             known.number_masked = MASKED_WITHHELD
 
     def _know_town(self, call: str, dialled: str) -> None:
-        number = normalise_number(dialled)
+        number = _normalised_dialled(dialled)
         town = self._town_of(number) if number else None
         if town is not None:
             self._call(call).town = town
@@ -332,12 +335,19 @@ class CallLog:
             record = fold_call(known.notes)
             known.notes = []
             self._metrics.count_call(record)
-            fields = {name: value for name, value in asdict(record).items() if value not in (None, "", ())}
-            self._log.info("call_ended", **fields)
+            values = ((each.name, getattr(record, each.name)) for each in fields(record))
+            shown = {name: value for name, value in values if value not in (None, "", ())}
+            self._log.info("call_ended", **shown)
 
 
 # After one of these a call is over, and only what settles it is still to come.
 _LAST_STEPS = frozenset({Step.HUNG_UP, Step.LAST_WORDS, Step.VANISHED, Step.FINISHED})
+
+
+# A town has a few numbers, each dialled all evening; what others dial by mistake pushes out nothing that matters.
+@lru_cache(maxsize=256)
+def _normalised_dialled(dialled: str) -> str | None:
+    return normalise_number(dialled)
 
 
 async def every_event(
@@ -365,4 +375,4 @@ def event_of_row(row: CallEventRow) -> CallEvent | None:
 def _last_words(event: AmiEvent) -> dict[str, Value]:
     names = ("started", "saved", "outcome", "fallback", "ended", "cause")
     words: dict[str, Value] = {name: event[name] for name in names if event[name]}
-    return words | {"dialled": normalise_number(event["Dialled"])}
+    return words | {"dialled": _normalised_dialled(event["Dialled"])}

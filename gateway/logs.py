@@ -69,8 +69,9 @@ def configure(*, as_json: bool, level: str = "info", file: TextIO | None = None)
 
 
 def get_log(**fields: object) -> structlog.typing.FilteringBoundLogger:
-    """A log whose every line has `fields`."""
-    log: structlog.typing.FilteringBoundLogger = structlog.get_logger(**fields)
+    """A log whose every line has `fields`; it goes where `configure` last said."""
+    # Bound here and now: the proxy that `get_logger` gives would be bound anew with every line.
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(**fields)
     return log
 
 

@@ -7,7 +7,7 @@ before they are decoded, so that a letter of two bytes may arrive in two pieces.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-BANNER = "Asterisk Call Manager/"
+BANNER = b"Asterisk Call Manager/"
 
 # Asterisk builds a header line in a buffer that grows, but no value of the events we ask for comes near a page.
 LINE_BYTES_MAX = 8192
@@ -37,9 +37,10 @@ class AmiReader:
 
     def __init__(self) -> None:
         self.version: str | None = None
-        self._line = bytearray()
-        self._lines: list[str] = []
-        self._message_bytes = 0
+        # The line that has not ended yet, and the lines of the message that has not.
+        self._rest = b""
+        self._lines: list[bytes] = []
+        self._bytes = 0
 
     def feed(self, piece: bytes) -> list[dict[str, list[str]]]:
         """The messages that `piece` completes, each with the values of its headers by their names as they came.
@@ -47,39 +48,32 @@ class AmiReader:
         Raises `AmiGarbage`; the connection is then of no more use.
         """
         messages: list[dict[str, list[str]]] = []
-        start = 0
-        while (end := piece.find(b"\n", start)) >= 0:
-            self._line += piece[start:end]
-            start = end + 1
-            message = self._take_line()
-            if message:
-                messages.append(message)
-        self._line += piece[start:]
-        self._check_line()
+        lines = piece.split(b"\n")
+        lines[0] = self._rest + lines[0]
+        self._rest = lines.pop()
+        for line in lines:
+            self._take_line(line.removesuffix(b"\r"), messages)
+        if len(self._rest) > LINE_BYTES_MAX:
+            raise AmiGarbage(f"a line of more than {LINE_BYTES_MAX} bytes")
         return messages
 
-    def _check_line(self) -> None:
-        if len(self._line) > LINE_BYTES_MAX:
+    def _take_line(self, line: bytes, messages: list[dict[str, list[str]]]) -> None:
+        if len(line) > LINE_BYTES_MAX:
             raise AmiGarbage(f"a line of more than {LINE_BYTES_MAX} bytes")
-
-    def _take_line(self) -> dict[str, list[str]] | None:
-        self._check_line()
-        line = bytes(self._line).removesuffix(b"\r").decode("utf-8", "replace")
-        self._message_bytes += len(self._line)
-        self._line.clear()
         if self.version is None:
             if not line.startswith(BANNER):
-                raise AmiGarbage(f"a first line that does not start with {BANNER!r}")
-            self.version = line.removeprefix(BANNER).strip()
-            self._message_bytes = 0
-            return None
-        if line:
+                raise AmiGarbage(f"a first line that does not start with {BANNER.decode()!r}")
+            self.version = line.removeprefix(BANNER).decode("utf-8", "replace").strip()
+        elif line:
             self._lines.append(line)
-            if len(self._lines) > MESSAGE_LINES_MAX or self._message_bytes > MESSAGE_BYTES_MAX:
+            self._bytes += len(line)
+            if len(self._lines) > MESSAGE_LINES_MAX or self._bytes > MESSAGE_BYTES_MAX:
                 raise AmiGarbage(f"a message of more than {MESSAGE_LINES_MAX} lines or {MESSAGE_BYTES_MAX} bytes")
-            return None
-        lines, self._lines, self._message_bytes = self._lines, [], 0
-        return _headers(lines)
+        elif self._lines:
+            headers = _headers(b"\n".join(self._lines).decode("utf-8", "replace").split("\n"))
+            self._lines, self._bytes = [], 0
+            if headers:
+                messages.append(headers)
 
 
 def _headers(lines: list[str]) -> dict[str, list[str]]:
