@@ -64,16 +64,7 @@ def load_configuration(folder: Path) -> Configuration | tuple[Mistake, ...]:
     settings = load_settings(folder / GATEWAY)
     if not isinstance(settings, Settings):
         return settings
-    municipalities, broken = Municipalities(), dict[str, tuple[Mistake, ...]]()
-    for town_folder in town_folders(folder):
-        town = check_key(town_folder) or load_town(town_folder)
-        if isinstance(town, Municipality):
-            try:
-                municipalities = municipalities.with_town(town)
-            except NumberTakenError as taken:
-                broken[town.key] = (number_mistake(taken, town),)
-        else:
-            broken[town_folder.name] = town
+    municipalities, broken = _load_towns(folder)
     return Configuration(folder, settings, municipalities, broken)
 
 
@@ -127,10 +118,23 @@ def check_folder(folder: Path) -> tuple[Mistake, ...]:
     mistakes = [] if isinstance(settings, Settings) else list(settings)
     for town_folder in town_folders(folder):
         mistakes += _check_town_and_people(town_folder)
-    loaded = load_configuration(folder)
-    if isinstance(loaded, Configuration):
-        mistakes += (mistake for wrong in loaded.broken.values() for mistake in wrong)
+    _, broken = _load_towns(folder)
+    mistakes += (mistake for wrong in broken.values() for mistake in wrong)
     return tuple(dict.fromkeys(mistakes))
+
+
+def _load_towns(folder: Path) -> tuple[Municipalities, dict[str, tuple[Mistake, ...]]]:
+    municipalities, broken = Municipalities(), dict[str, tuple[Mistake, ...]]()
+    for town_folder in town_folders(folder):
+        town = check_key(town_folder) or load_town(town_folder)
+        if isinstance(town, Municipality):
+            try:
+                municipalities = municipalities.with_town(town)
+            except NumberTakenError as taken:
+                broken[town.key] = (number_mistake(taken, town),)
+        else:
+            broken[town_folder.name] = town
+    return municipalities, broken
 
 
 def _check_town_and_people(folder: Path) -> tuple[Mistake, ...]:

@@ -1,6 +1,7 @@
 """The phrase files, `sounds/phrases.<language>.yaml`, read into catalogues; every mistake with its place."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,32 @@ def read_names(folder: Path) -> Mapping[str, str]:
     if mistakes:
         raise PhrasesWrong(mistakes)
     return {name: spelling or "" for name, spelling in names.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class OtherTake:
+    """How one clip is said where the ordinary way is not understood."""
+
+    words: str
+    speed: float
+
+
+def read_takes(folder: Path, language: str) -> Mapping[str, OtherTake]:
+    """The clips of a language that are said otherwise than the rest; raises PhrasesWrong."""
+    file = folder / "takes.yaml"
+    takes: dict[str, OtherTake] = {}
+    mistakes: list[Mistake] = []
+    of_language = _load(file).get(language) or CommentedMap()
+    for clip, fields in of_language.items():
+        match fields:
+            case {"words": str(words), "speed": int(speed) | float(speed)} if len(fields) == 2 and speed > 0:
+                takes[str(clip)] = OtherTake(words, float(speed))
+            case _:
+                wrong = f"clip {shown(clip)} is {shown(fields)}; expected {{words: text, speed: above 0}}"
+                mistakes.append(_at(file, of_language, clip, wrong))
+    if mistakes:
+        raise PhrasesWrong(tuple(mistakes))
+    return takes
 
 
 def _load(file: Path) -> CommentedMap:

@@ -98,13 +98,13 @@ cutoffs:
 def test_the_mistakes_of_all_files_come_at_once_in_the_order_of_the_files(tmp_path: Path) -> None:
     found = mistakes(
         tmp_path / "borgo",
-        municipality=MUNICIPALITY.replace("numbers:", "numbrs:"),
+        municipality=MUNICIPALITY.replace("numbers:", "number:"),
         schools=SCHOOLS.replace("wed", "mer"),
         calendar=CALENDAR + "patrno: 2026-11-11\n",
     )
 
     assert found == [
-        "municipality.yaml:2:1: unknown key 'numbrs'; did you mean 'numbers'?",
+        "municipality.yaml:2:1: unknown key 'number'; did you mean 'numbers'?",
         "schools.yaml:6:22: 1A: 'mer' is no weekday; did you mean 'wed'?",
         "schools.yaml:13:28: Girasoli: 'mer' is no weekday; did you mean 'wed'?",
         "calendar.yaml:9:1: unknown key 'patrno'; did you mean 'patron'?",
