@@ -6,6 +6,7 @@ from dataclasses import fields
 from datetime import date, timedelta
 from typing import Annotated, Any, TypeVar
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -88,6 +89,7 @@ def presence(
             fail(f"--to: {until} is not within {DAYS_MAX} days from {begin}; expected a later day within them")
         return list(await desks.booking.presences(pupil, begin, until))
 
+    timezone = choose_town(load_or_exit(config), town).timezone
     days = at_the_desk(config, town, work)
     if as_json:
         print_json({"code": code, "days": [_day_document(each) for each in days]})
@@ -97,7 +99,10 @@ def presence(
         table.add_column(column, no_wrap=True)
     for each in days:
         table.add_row(
-            f"{each.day:%a} {each.day}", each.presence.value, each.status.why or "", *_change_cells(each.change)
+            f"{each.day:%a} {each.day}",
+            each.presence.value,
+            each.status.why or "",
+            *_change_cells(each.change, timezone),
         )
     Console(width=None if Console().is_terminal else 120).print(table)
 
@@ -212,10 +217,10 @@ def _day_document(each: PupilDay) -> dict[str, object]:
     }
 
 
-def _change_cells(change: Change | None) -> tuple[str, str, str]:
+def _change_cells(change: Change | None, timezone: ZoneInfo) -> tuple[str, str, str]:
     if change is None:
         return "", "", ""
-    return change.receipt, change.channel.value, f"{change.decided.midpoint:%Y-%m-%d %H:%M:%S}Z"
+    return change.receipt, change.channel.value, f"{change.decided.midpoint.astimezone(timezone):%Y-%m-%d %H:%M:%S}"
 
 
 def _sentence(outcome: Outcome) -> str:

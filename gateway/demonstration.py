@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,6 +64,24 @@ class Demonstration:
 
     async def run(self, at: str | None, keep: bool, stop: asyncio.Event) -> None:
         """Prepare, serve until `stop`, put away. Raises `DemonstrationFailed` and what `Hallway.run` raises."""
+        with self._alone():
+            await self._run_alone(at, keep, stop)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two at once would take each other's data away."""
+        lock = home(self._configuration.folder) / "var" / "run.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DemonstrationFailed(
+                    f"{lock}: another make run is up in this folder; end it first (Ctrl-C)"
+                ) from None
+            yield
+
+    async def _run_alone(self, at: str | None, keep: bool, stop: asyncio.Event) -> None:
         keeps = keep and has_database(self._configuration)
         if not keeps:
             await self._forget()
@@ -70,7 +89,9 @@ class Demonstration:
             await self._set_clock(house, at, keeps)
             if not keeps:
                 await self._enrol(house)
-            await self._make_clips(house)
+            await self._make_clips(house, stop)
+        if stop.is_set():
+            return
         async with self._asterisk() as (asterisk, why_none):
             configuration = self._configuration if asterisk else _without_ami(self._configuration)
             async with open_installation(configuration) as house:
@@ -154,13 +175,15 @@ class Demonstration:
         if view.day is not None:
             await desks.booking.act(actor, [Request(pupil, Suspend(view.day), "example-suspension")], reading)
 
-    async def _make_clips(self, house: Installation) -> None:
+    async def _make_clips(self, house: Installation, stop: asyncio.Event) -> None:
         """The clips of the towns' own words and of first names that have none, by the best voice of this machine."""
         folder = sounds_folder(house.settings)
         for town in self._towns:
             names = sorted({pupil.name for pupil in await house.store.at(town.key).all_pupils()})
             hours = (town.office.hours if town.office else None) or ""
             for language in town.languages:
+                if stop.is_set():
+                    return
                 if town.folder is not None:
                     await asyncio.to_thread(_copy_missing, town.folder / "sounds" / language, folder / language)
                 made = await asyncio.to_thread(make_town_clips, town.name, hours, language, folder)

@@ -234,7 +234,7 @@ class _Call:
         question.append(prompt("choose-all"))
         allowed = {str(number): (pupil,) for number, pupil in enumerate(pupils, 1)} | {"9": pupils}
         for _ in range(ROUNDS_MAX):
-            key = await self._ask_key(question, question, {*allowed, "0", "#"})
+            key = await self._ask_key(question, {*allowed, "0", "#"})
             if key in allowed:
                 return allowed[key]
             if key == "0":
@@ -257,7 +257,10 @@ class _Call:
             state = [*map(self._state, views), *self._shut_prompts(shut)] if speaks_state else []
             speaks_state = True
             allowed = set("0123456*#8" if shut is None and len(self._greeting.languages) > 1 else "0123456*#")
-            key = await self._ask_key([*state, *offers], [*offers, prompt("menu-help")], allowed)
+            # The errands alone, then the first of them with what else a caller in trouble may want.
+            errands = [each for each in offers if each.id not in {"offer-more", "offer-language"}] or offers
+            shorter = (errands, [errands[0], prompt("menu-help")])
+            key = await self._ask_key([*state, *offers], allowed, shorter=shorter)
             match key:
                 case "1" | "2" | "3" | "4" | "5" if shut is not None:
                     await self._refuse(pupils, self._first_guess(key, views, at), at)
@@ -344,7 +347,7 @@ class _Call:
         actions = self._first_guess("3", views, at)
         if not await self._possible(pupils, actions):
             return
-        key = await self._ask_key([prompt("suspend-how")], [prompt("suspend-how")], set("12#"))
+        key = await self._ask_key([prompt("suspend-how")], set("12#"))
         if key == "1":
             await self._confirm(pupils, actions)
         elif key == "2":
@@ -357,7 +360,7 @@ class _Call:
         if not await self._possible(pupils, actions):
             return
         question = [prompt("resume-how", day=SpokenDay(min(self._day(view, at) for view in views)))]
-        key = await self._ask_key(question, question, set("12#"))
+        key = await self._ask_key(question, set("12#"))
         if key == "1":
             await self._confirm(pupils, actions)
         elif key == "2":
@@ -410,7 +413,7 @@ class _Call:
         self._left_a_confirmation = True
         pending = Pending(self._greeting.town, key, self._session, guardian, asked_at.earliest, pairs)
         try:
-            answer = await self._ask_key(question, question, set("12#"), pending.text())
+            answer = await self._ask_key(question, set("12#"), pending.text())
         except HungUp as hung_up:
             if hung_up.keys == "1":
                 await self._act(pupils, actions, key)
@@ -482,14 +485,20 @@ class _Call:
     # Questions
 
     async def _ask_key(
-        self, question: Sequence[Prompt], again: Sequence[Prompt], allowed: set[str], confirming: str = ""
+        self,
+        question: Sequence[Prompt],
+        allowed: set[str],
+        confirming: str = "",
+        shorter: Sequence[Sequence[Prompt]] = (),
     ) -> str:
-        """One key out of `allowed`, `#` included where it is; `again` is asked after silence or another key.
+        """One key out of `allowed`, `#` included where it is.
 
+        After silence or another key the question is repeated as the next of `shorter`, or as it is without one.
         `confirming` is left with the line each time it is asked: the line forgets it with the answer, whatever that was.
         Raises `_GaveUpError` at the third silence or the third wrong key.
         """
         silences = wrong = 0
+        repetitions = iter(shorter)
         asked = list(question)
         for _ in range(ROUNDS_MAX):
             keys = await self._ask(asked, 1, confirming)
@@ -501,10 +510,10 @@ class _Call:
                 asked = list(question)
             elif keys.is_silence:
                 silences += 1
-                asked = [prompt("no-key"), *again]
+                asked = [prompt("no-key"), *next(repetitions, question)]
             else:
                 wrong += 1
-                asked = [prompt("wrong-key"), *again]
+                asked = [prompt("wrong-key"), *next(repetitions, question)]
             if TRIES_MAX in (silences, wrong):
                 break
         raise _GaveUpError
