@@ -171,7 +171,7 @@ class _Told:
         line = Text(self.local(record.started, record.town))
         line.append(f"  {record.town or '-':<14}  {record.number or '-':<14}  ")
         line.append(f"{record.outcome or 'going on':<17}", style=_style(record.outcome))
-        line.append(f"  {'-'.join(record.receipts) or '-':<9}  {record.steps:>2} questions  {record.seconds:>3} s")
+        line.append(f"  {'-'.join(record.receipts) or '-':<9}  {_questions(record):>12}  {record.seconds:>3} s")
         line.append(f"  {record.call}", style="dim")
         for remark in _remarks(record):
             line.append(f"  {remark}", style="bold red")
@@ -199,7 +199,7 @@ class _Told:
             "pupils": record.pupils,
             "outcome": record.outcome or "going on",
             "receipts": " ".join(record.receipts),
-            "lasted": f"{record.seconds} s, {record.steps} questions",
+            "lasted": f"{record.seconds} s, {_questions(record)}",
             "ended by": " ".join(str(part) for part in (record.cause, record.cause_text) if part is not None),
             "fallback": record.fallback,
             "gateway": f"{record.node or '-'}{' (died in this call)' if record.gateway_died else ''}",
@@ -246,6 +246,10 @@ def _plain(value: object) -> object:
 
 def _words(note: CallEvent) -> str:
     return " ".join(f"{name}={value}" for name, value in note.fields if value != "")
+
+
+def _questions(record: CallRecord) -> str:
+    return f"{record.steps} question{'' if record.steps == 1 else 's'}"
 
 
 def _remarks(record: CallRecord) -> Iterator[str]:

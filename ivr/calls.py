@@ -240,8 +240,8 @@ def _receipts(notes: Sequence[CallEvent]) -> tuple[str, ...]:
 
 
 def _gateway_died(notes: Sequence[CallEvent]) -> bool:
-    """Whether a call that the gateway had taken is over without the gateway having finished it."""
-    if any(note.step is Step.FINISHED or note.text("ended") == "1" for note in notes):
+    """Whether a call that the gateway had taken is over without the gateway having said so, or what went wrong."""
+    if any(note.step in (Step.FINISHED, Step.FAULT) or note.text("ended") == "1" for note in notes):
         return False
     was_taken = any(note.step is Step.TAKEN or note.text("started") for note in notes)
     return was_taken and any(note.step in (Step.HUNG_UP, Step.LAST_WORDS, Step.VANISHED) for note in notes)

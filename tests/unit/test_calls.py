@@ -113,6 +113,14 @@ def test_a_call_that_no_gateway_took_failed() -> None:
     assert not record.gateway_died
 
 
+def test_a_call_with_a_fault_failed_though_the_gateway_lives() -> None:
+    words = note(Step.LAST_WORDS, 30, started="1", fallback="fallback-nothing-changed")
+
+    record = fold_call((*UNTIL_THE_KILL, note(Step.FAULT, 9, fault="StoreBusyError"), words))
+
+    assert (record.outcome, record.gateway_died) == ("failed", False)
+
+
 def test_a_caller_who_was_gone_before_anybody_came_abandoned_the_call() -> None:
     record = fold_call((RINGING, note(Step.LAST_WORDS, 1, cause="0")))
 
