@@ -16,7 +16,7 @@ from ivr.ami_protocol import (
     is_one_line,
 )
 
-NAMES = st.text(st.characters(codec="ascii", categories=("Lu", "Ll", "Nd"), include_characters="-"), min_size=1)
+NAMES = st.text(st.characters(codec="ascii", categories=("L", "N"), include_characters="-"), min_size=1)
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=60)
 MESSAGES = st.lists(st.lists(st.tuples(NAMES, VALUES), min_size=1, max_size=8), max_size=6)
 
