@@ -123,7 +123,8 @@ def _italian_time_clips(at: time) -> tuple[str, ...]:
 
 def _italian_clips_of_times() -> Iterator[tuple[str, str]]:
     for hour in range(24):
-        yield f"hour/{hour}", _italian_hour(hour)
+        yield f"hour/{hour}", f"{_italian_hour(hour)}."
+    # Without a full stop: with one the voice swallows the ends of these.
     for minute in range(1, 60):
         yield f"minute/{minute}", f"e {_italian_number(minute)}"
 
@@ -152,14 +153,14 @@ def _english_time_clips(at: time) -> tuple[str, ...]:
 
 def _english_clips_of_times() -> Iterator[tuple[str, str]]:
     for hour in range(24):
-        yield f"hour/{hour}", _english_hour(hour)
+        yield f"hour/{hour}", f"{_english_hour(hour)}."
     for hour in range(1, 13):
-        yield f"hour/at-{hour}", f"at {_english_number(hour)}"
+        yield f"hour/at-{hour}", f"at {_english_number(hour)}."
     # Without their dots, which the voice would take for the ends of sentences.
     for half, said in (("am", "a m"), ("pm", "p m")):
         for minute in range(1, 60):
             oh = "oh " if minute < 10 else ""
-            yield f"minute/{minute}-{half}", f"{oh}{_english_number(minute)} {said}"
+            yield f"minute/{minute}-{half}", f"{oh}{_english_number(minute)} {said}."
 
 
 GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
@@ -383,8 +384,7 @@ def _composed(grammar: Grammar) -> Iterator[tuple[str, str]]:
     for month_number, month in enumerate(grammar.months, start=1):
         for day in range(1, days_of_month(month_number) + 1):
             yield f"day/{month_number:02}{day:02}", f"{grammar.day_said(day, month)}."
-    for name, said in grammar.clips_of_times():
-        yield name, said if said.endswith(".") else f"{said}."
+    yield from grammar.clips_of_times()
     for value in range(10):
         yield f"digits/{value}", f"{grammar.number(value)}."
     for value in range(100):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.audio import PROCESSING, from_alaw, level_dbfs, peak_dbfs, silence, to_alaw, to_phone
-from gateway.files.phrases import PhrasesWrong, phrases_folder, read_catalogues, read_names
+from gateway.files.phrases import PhrasesWrong, phrases_folder, read_catalogues, read_names, read_takes
 from gateway.kokoro import (
     KOKORO_HZ,
     MANNERS,
@@ -55,8 +55,13 @@ class Take:
 
 def takes(folder: Path, language: str) -> Iterator[Take]:
     """Every clip of one language that is kept in the repository."""
+    others = read_takes(folder, language)
     for clip in required_clips(read_catalogues(folder)[language]):
-        yield Take(clip.name, said(clip.words, clip.language), MANNERS[clip.language], clip.silence_s)
+        manner = MANNERS[clip.language]
+        if other := others.get(clip.name):
+            yield Take(clip.name, other.words, replace(manner, speed=other.speed))
+        else:
+            yield Take(clip.name, said(clip.words, clip.language), manner, clip.silence_s)
     # One voice says the names in every language; `sounds.derive` puts its clips where a language has none of its own.
     for name, spelling in read_names(folder).items() if language == NAMES_LANGUAGE else ():
         yield Take(name_clip(name), f"{spelling or name}.", NAME_MANNERS[language])

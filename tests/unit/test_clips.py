@@ -23,7 +23,7 @@ from gateway.audio import (
     to_phone,
     write_clip,
 )
-from gateway.files.phrases import phrases_folder, read_catalogues
+from gateway.files.phrases import phrases_folder, read_catalogues, read_takes
 from gateway.kokoro import SENTENCE_PAUSE_S, sentences
 from gateway.voice import clips_in, hours_said
 from ivr.spoken import GRAMMARS, missing_clips
@@ -125,6 +125,12 @@ def test_silence_is_as_long_as_its_name_says(sounds: dict[str, tuple[Take, bytes
 
     assert len(sound) == 2 * PHONE_HZ
     assert np.abs(sound).max() <= SILENT
+
+
+def test_what_is_said_otherwise_is_a_clip_of_the_line(language: str, sounds: dict[str, tuple[Take, bytes]]) -> None:
+    others = read_takes(FOLDER, language)
+
+    assert {clip: sounds[clip][0].words for clip in others} == {clip: other.words for clip, other in others.items()}
 
 
 def test_a_changed_word_is_a_changed_hash() -> None:

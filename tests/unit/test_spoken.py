@@ -65,7 +65,7 @@ def test_a_receipt_is_written_by_digit_and_spoken_two_at_a_time() -> None:
     )
     assert (
         said(cancelled)
-        == "Disdetta registrata, alle diciotto. e trentuno. Codice di conferma: quattro, sette. uno, due."
+        == "Disdetta registrata, alle diciotto. e trentuno Codice di conferma: quattro, sette. uno, due."
     )
 
 
@@ -89,7 +89,7 @@ def test_the_last_digit_of_an_odd_receipt_is_spoken_alone() -> None:
     ],
 )
 def test_italian_days_are_said_as_italians_say_them(day: date, expected: str) -> None:
-    assert said(prompt("until-day", day=SpokenDay(day))) == f"Ultimo giorno: {expected}"
+    assert said(prompt("until-day", day=SpokenDay(day))) == f"L'ultimo giorno è: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -106,21 +106,21 @@ def test_italian_days_are_said_as_italians_say_them(day: date, expected: str) ->
     ],
 )
 def test_english_days_are_said_with_ordinals(day: date, expected: str) -> None:
-    assert said(prompt("until-day", day=SpokenDay(day)), "en") == f"Last day: {expected}"
+    assert said(prompt("until-day", day=SpokenDay(day)), "en") == f"The last day is: {expected}"
 
 
 @pytest.mark.parametrize(
     ("at", "written", "spoken"),
     [
         (time(0, 0), "a mezzanotte", "a mezzanotte."),
-        (time(0, 1), "a mezzanotte e 1", "a mezzanotte. e uno."),
+        (time(0, 1), "a mezzanotte e 1", "a mezzanotte. e uno"),
         (time(1, 0), "all'una", "all'una."),
-        (time(1, 21), "all'una e 21", "all'una. e ventuno."),
-        (time(9, 3), "alle 9 e 3", "alle nove. e tre."),
+        (time(1, 21), "all'una e 21", "all'una. e ventuno"),
+        (time(9, 3), "alle 9 e 3", "alle nove. e tre"),
         (time(12, 0), "alle 12", "alle dodici."),
         (time(18, 0), "alle 18", "alle diciotto."),
-        (time(21, 28), "alle 21 e 28", "alle ventuno. e ventotto."),
-        (time(23, 53), "alle 23 e 53", "alle ventitré. e cinquantatré."),
+        (time(21, 28), "alle 21 e 28", "alle ventuno. e ventotto"),
+        (time(23, 53), "alle 23 e 53", "alle ventitré. e cinquantatré"),
     ],
 )
 def test_italian_times_carry_their_preposition(at: time, written: str, spoken: str) -> None:
