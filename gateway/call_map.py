@@ -1,6 +1,7 @@
 """The whole call as a tree, drawn from calls that were really played: it cannot say what the line does not do."""
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -150,24 +151,28 @@ def _document(node: Node, catalogue: Catalogue) -> dict[str, object]:
 
 
 def _explored(caller: "_Caller", depth: int) -> Node:
+    """Every question stands where it is reached with the fewest keys; further ways to it only point there."""
     seen: set[frozenset[str]] = set()
-
-    def grow(keyed: tuple[str, ...], heard_before: int) -> Node:
+    root: dict[str, Node] = {}
+    waiting: deque[tuple[dict[str, Node], tuple[str, ...], int]] = deque([(root, (), 0)])
+    while waiting:
+        place, keyed, heard_before = waiting.popleft()
         call = play(caller.call, keyed)
         new = call.heard[heard_before:]
-        said = tuple(_saying(prompt) for prompt in new)
         ids = tuple(prompt.id for prompt in new)
         asked = frozenset(prompt.id for prompt in call.question or () if not _OF_NO_MATTER.fullmatch(prompt.id))
+        key = keyed[-1] if keyed else ""
         if call.question is None:
-            return Node(ids, said, outcome=call.word)
-        again = asked in seen
-        seen.add(asked)
-        if again or len(keyed) >= depth:
+            place[key] = Node(ids, tuple(map(_saying, new)), outcome=call.word)
+        elif asked in seen or len(keyed) >= depth:
             told = tuple(prompt for prompt in new if prompt not in call.question) or new[:1]
-            return Node(ids, tuple(_saying(prompt) for prompt in told), seen=True)
-        return Node(ids, said, keys={key: grow((*keyed, key), len(call.heard)) for key in _keys(call, caller.coded)})
-
-    return grow((), 0)
+            place[key] = Node(ids, tuple(map(_saying, told)), seen=True)
+        else:
+            seen.add(asked)
+            place[key] = Node(ids, tuple(map(_saying, new)))
+            for next_key in _keys(call, caller.coded):
+                waiting.append((place[key].keys, (*keyed, next_key), len(call.heard)))
+    return root[""]
 
 
 def _saying(prompt: Prompt) -> Callable[[Catalogue], str]:
@@ -188,6 +193,9 @@ def _keys(call: Explored, coded: tuple[str, str]) -> Sequence[str]:
     if "choose-all" in asked:
         return ("1", "9")
     offered = [_KEYS_OF[each] for each in asked if each in _KEYS_OF]
+    if len(call.words) > (2 if coded[0] in call.words else 0):
+        # What is always offered is shown where it is offered first.
+        return [key for key in offered if key not in {"6", "8"}]
     return (*offered, "0") if "offer-more" in asked else offered
 
 

@@ -234,7 +234,7 @@ class _Call:
         question.append(prompt("choose-all"))
         allowed = {str(number): (pupil,) for number, pupil in enumerate(pupils, 1)} | {"9": pupils}
         for _ in range(ROUNDS_MAX):
-            key = await self._ask_key(question, {*allowed, "0", "#"})
+            key = await self._ask_key(question, {*allowed, "0", "#"}, notes_digits=False)
             if key in allowed:
                 return allowed[key]
             if key == "0":
@@ -260,7 +260,7 @@ class _Call:
             # The errands alone, then the first of them with what else a caller in trouble may want.
             errands = [each for each in offers if each.id not in {"offer-more", "offer-language"}] or offers
             shorter = (errands, [errands[0], prompt("menu-help")])
-            key = await self._ask_key([*state, *offers], allowed, shorter=shorter)
+            key = await self._ask_key([*state, *offers], allowed, shorter=shorter, notes_digits=False)
             match key:
                 case "1" | "2" | "3" | "4" | "5" if shut is not None:
                     await self._refuse(pupils, self._first_guess(key, views, at), at)
@@ -440,9 +440,11 @@ class _Call:
         done = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
         self._action_word = (done or outcomes)[0].word
         await self._line.outcome(self._action_word)
+        # All is noted before anything is said: who hangs up on the first receipt has still changed them all.
         for pupil, outcome in zip(pupils, outcomes, strict=True):
             receipt = outcome.change.receipt if isinstance(outcome, Accepted) else None
             self._journal.note("outcome", pupil=pupil.id, outcome=outcome.word, receipt=receipt)
+        for pupil, outcome in zip(pupils, outcomes, strict=True):
             name = [prompt("for-pupil", name=FirstName(pupil.name))] if len(pupils) > 1 else []
             await self._line.say(*name, self._result(outcome))
 
@@ -490,10 +492,13 @@ class _Call:
         allowed: set[str],
         confirming: str = "",
         shorter: Sequence[Sequence[Prompt]] = (),
+        notes_digits: bool = True,
     ) -> str:
         """One key out of `allowed`, `#` included where it is.
 
-        After silence or another key the question is repeated as the next of `shorter`, or as it is without one.
+        After silence or another key the question is repeated as the next of `shorter`, or as it is without one. Without
+        `notes_digits` no digit reaches the call log: at a menu it may be part of a code that is keyed out of habit, and what
+        was chosen shows in what is heard next.
         `confirming` is left with the line each time it is asked: the line forgets it with the answer, whatever that was.
         Raises `_GaveUpError` at the third silence or the third wrong key.
         """
@@ -503,7 +508,8 @@ class _Call:
         for _ in range(ROUNDS_MAX):
             keys = await self._ask(asked, 1, confirming)
             key = "#" if keys.is_lone_hash else keys.digits
-            self._journal.note("asked", heard=" ".join(each.id for each in asked), key=key or "-")
+            noted = (key or "-") if notes_digits or not key.isdecimal() else None
+            self._journal.note("asked", heard=" ".join(each.id for each in asked), key=noted)
             if key in allowed:
                 return key
             if key == "*":
