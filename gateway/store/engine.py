@@ -13,7 +13,7 @@ from sqlalchemy.pool import StaticPool
 
 from gateway.store.port import StoreSetupError
 from gateway.store.sql import SqlStore
-from gateway.store.sqlite import LOCK_TIMEOUT_S, TAKE_TIMEOUT_S, SqliteWriter, connect, reading_engine
+from gateway.store.sqlite import LOCK_TIMEOUT_S, TAKE_TIMEOUT_S, SqliteReaders, SqliteWriter, connect
 from gateway.store.tables import SCHEMA
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -30,7 +30,7 @@ async def open_store(
     """The store at `url`, `sqlite:///PATH`. Raises `StoreSetupError`; the database is first touched by `migrate` or a request."""
     path = database_path(url)
     writer = SqliteWriter(path, lock_timeout_s, take_timeout_s)
-    return SqlStore(str(path), writer, reading_engine(path), lambda: migrate(path))
+    return SqlStore(str(path), writer, SqliteReaders(path), lambda: migrate(path))
 
 
 def database_path(url: str) -> Path:

@@ -5,14 +5,12 @@ runs on the writer's thread; what is only read, readers read beside it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Select, bindparam, delete, distinct, func, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from core.changes import Change, History
 from core.people import Family, GuardianId, People, Pupil, PupilId, UserCode
@@ -26,10 +24,8 @@ from gateway.store.port import (
     CallEventRow,
     ImportReport,
     NewCallEvent,
-    StoreBusyError,
-    StoreFaultError,
 )
-from gateway.store.sqlite import READ_TIMEOUT_S, Lane, SqliteWriter, Transaction
+from gateway.store.sqlite import Lane, SqliteReaders, SqliteWriter, Statement, Transaction
 from gateway.store.tables import (
     call_events,
     changes,
@@ -44,8 +40,8 @@ from gateway.store.tables import (
 
 Answer = TypeVar("Answer")
 
-# Ids in one statement; SQLite takes 32,766 values at most.
-IDS_PER_STATEMENT = 10_000
+# Ids in one statement: a family needs a few, a whole town takes a statement for each so many.
+IDS_PER_STATEMENT = 512
 
 _MUNICIPALITY: BindParameter[int] = bindparam("municipality")
 
@@ -55,7 +51,12 @@ INSERT_MUNICIPALITY = insert(municipalities)
 _PUPILS = select(*rows.PUPIL_COLUMNS).where(pupils.c.municipality == _MUNICIPALITY).order_by(pupils.c.user_code)
 SELECT_ALL_PUPILS = _PUPILS.where(pupils.c.user_code.is_not(None))
 SELECT_PUPIL_BY_CODE = _PUPILS.where(pupils.c.user_code == bindparam("user_code"))
-SELECT_PUPILS = SELECT_ALL_PUPILS.where(pupils.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@cache
+def select_pupils(ids: int) -> Select[Any]:
+    return SELECT_ALL_PUPILS.where(pupils.c.id.in_([bindparam(f"id_{number}") for number in range(ids)]))
+
 
 # A guardian with the pupils: no row where there is none to speak for.
 _FAMILY = (
@@ -92,7 +93,13 @@ SELECT_CREDENTIALS = (
 
 _CHANGES = select(*rows.CHANGE_COLUMNS).where(changes.c.municipality == _MUNICIPALITY).order_by(changes.c.id)
 SELECT_HISTORY = _CHANGES.where(changes.c.pupil == bindparam("pupil"))
-SELECT_HISTORIES = _CHANGES.where(changes.c.pupil.in_(bindparam("ids", expanding=True)))
+
+
+@cache
+def select_histories(ids: int) -> Select[Any]:
+    return _CHANGES.where(changes.c.pupil.in_([bindparam(f"id_{number}") for number in range(ids)]))
+
+
 INSERT_CHANGE = insert(changes)
 SELECT_REFUSALS = (
     select(*rows.REFUSAL_COLUMNS)
@@ -140,12 +147,27 @@ DELETE_LINK = delete(pupil_guardians).where(
 )
 
 INSERT_CALL_EVENT = insert(call_events)
-SELECT_CALL_EVENTS = (
-    select(*rows.CALL_EVENT_COLUMNS)
-    .join_from(call_events, municipalities, municipalities.c.id == call_events.c.municipality, isouter=True)
-    .where(call_events.c.id > bindparam("after_id"))
-    .limit(bindparam("most"))
-)
+
+
+@cache
+def select_call_events(wanted: frozenset[str], newest: bool) -> Select[Any]:
+    """The page of the call log on which the fields named in `wanted` have the values asked for."""
+    conditions = {
+        "town": municipalities.c.key == bindparam("town"),
+        "call": call_events.c.call == bindparam("call"),
+        "event": call_events.c.event == bindparam("event"),
+        "number_digest": call_events.c.number_digest == bindparam("number_digest"),
+        "since": call_events.c.at >= bindparam("since"),
+    }
+    return (
+        select(*rows.CALL_EVENT_COLUMNS)
+        .join_from(call_events, municipalities, municipalities.c.id == call_events.c.municipality, isouter=True)
+        .where(call_events.c.id > bindparam("after_id"), *(conditions[name] for name in sorted(wanted)))
+        .order_by(call_events.c.id.desc() if newest else call_events.c.id)
+        .limit(bindparam("most"))
+    )
+
+
 SELECT_SETTING = select(settings.c.value).where(settings.c.key == bindparam("key"))
 INSERT_SETTING = insert(settings)
 UPDATE_SETTING = update(settings).where(settings.c.key == bindparam("of"))
@@ -154,7 +176,7 @@ UPDATE_SETTING = update(settings).where(settings.c.key == bindparam("of"))
 class SqlStore:
     """One installation's store in a database; made by `gateway.store.engine.open_store`."""
 
-    def __init__(self, url: str, writer: SqliteWriter, readers: AsyncEngine, migrate: Callable[[], None]) -> None:
+    def __init__(self, url: str, writer: SqliteWriter, readers: SqliteReaders, migrate: Callable[[], None]) -> None:
         self._url = url
         self._writer = writer
         self._readers = readers
@@ -171,7 +193,7 @@ class SqlStore:
         try:
             await self._writer.close()
         finally:
-            await self._readers.dispose()
+            await self._readers.close()
 
     async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
         ids = {
@@ -197,19 +219,13 @@ class SqlStore:
         limit: int = CALL_EVENTS_PAGE,
         newest: bool = False,
     ) -> tuple[CallEventRow, ...]:
-        statement = SELECT_CALL_EVENTS.order_by(call_events.c.id.desc() if newest else call_events.c.id)
-        if wanted is not None:
-            if wanted.town is not None:
-                statement = statement.where(municipalities.c.key == wanted.town)
-            if wanted.call is not None:
-                statement = statement.where(call_events.c.call == wanted.call)
-            if wanted.event is not None:
-                statement = statement.where(call_events.c.event == wanted.event)
-            if wanted.number_digest is not None:
-                statement = statement.where(call_events.c.number_digest == wanted.number_digest)
-            if wanted.since is not None:
-                statement = statement.where(call_events.c.at >= wanted.since)
-        found = await self.read(statement, {"after_id": after_id, "most": min(limit, CALL_EVENTS_PAGE)})
+        values = (
+            {}
+            if wanted is None
+            else {name: value for name in CallEventFilter.__slots__ if (value := getattr(wanted, name)) is not None}
+        )
+        statement = select_call_events(frozenset(values), newest)
+        found = await self.read(statement, {"after_id": after_id, "most": min(limit, CALL_EVENTS_PAGE), **values})
         return tuple(rows.call_event(row) for row in (reversed(found) if newest else found))
 
     async def get_setting(self, key: str) -> str | None:
@@ -241,18 +257,9 @@ class SqlStore:
         """Run `work` in a durable transaction. Raises `StoreError`, and what `work` raises."""
         return await self._writer.write(work, lane)
 
-    async def read(self, statement: Select[Any], values: Mapping[str, object]) -> Sequence[rows.Row]:
+    async def read(self, statement: Statement, values: Mapping[str, object]) -> Sequence[rows.Row]:
         """What one statement finds, of one moment. Raises `StoreBusyError`, `StoreFaultError`."""
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_S), self._readers.connect() as connection:
-                found: Sequence[rows.Row] = (await connection.execute(statement, values)).all()
-                return found
-        except (TimeoutError, PoolTimeoutError) as error:
-            raise StoreBusyError(
-                f"{self._url}: reading took longer than {READ_TIMEOUT_S} s; it can be asked again"
-            ) from error
-        except SQLAlchemyError as error:
-            raise StoreFaultError(f"{self._url}: the database could not be read ({error})") from error
+        return await self._readers.rows(statement, values)
 
     async def municipality(self, key: str) -> int | None:
         """The id of a municipality, None while nothing of it is kept."""
@@ -287,8 +294,12 @@ class SqlTown:
         return None
 
     async def pupils(self, ids: Sequence[PupilId]) -> tuple[Pupil, ...]:
-        found = [rows.pupil(row) for part in _parts(ids) for row in await self._read(SELECT_PUPILS, {"ids": part})]
-        return tuple(sorted(found, key=lambda pupil: pupil.user_code))
+        found: dict[PupilId, Pupil] = {}
+        for part in _parts(ids):
+            for row in await self._read(select_pupils(len(part)), part):
+                pupil = rows.pupil(row)
+                found[pupil.id] = pupil
+        return tuple(sorted(found.values(), key=lambda pupil: pupil.user_code))
 
     async def all_pupils(self) -> tuple[Pupil, ...]:
         return tuple(rows.pupil(row) for row in await self._read(SELECT_ALL_PUPILS, {}))
@@ -305,7 +316,7 @@ class SqlTown:
     async def histories(self, pupils: Sequence[PupilId]) -> Mapping[PupilId, History]:
         found: dict[PupilId, list[Change]] = {pupil: [] for pupil in pupils}
         for part in _parts(list(found)):
-            for row in await self._read(SELECT_HISTORIES, {"ids": part}):
+            for row in await self._read(select_histories(len(part)), part):
                 change = rows.change(row)
                 found[change.pupil].append(change)
         return {pupil: tuple(history) for pupil, history in found.items()}
@@ -381,8 +392,12 @@ class SqlTown:
         return await self._store.read(statement, {"municipality": municipality, **values})
 
 
-def _parts(ids: Sequence[PupilId]) -> Sequence[Sequence[PupilId]]:
-    return [ids[start : start + IDS_PER_STATEMENT] for start in range(0, len(ids), IDS_PER_STATEMENT)]
+def _parts(ids: Sequence[PupilId]) -> Iterator[Mapping[str, PupilId]]:
+    """The ids as values of statements for so many; the last id is repeated up to a power of two, so that these stay few."""
+    for start in range(0, len(ids), IDS_PER_STATEMENT):
+        part = ids[start : start + IDS_PER_STATEMENT]
+        size = 1 << (len(part) - 1).bit_length()
+        yield {f"id_{number}": part[min(number, len(part) - 1)] for number in range(size)}
 
 
 def _family(found: Sequence[rows.Row]) -> Family | None:

@@ -18,9 +18,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Delete, Insert, Select, Update, event
+import aiosqlite
+from sqlalchemy import Delete, Insert, Select, Update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.store.port import (
     StoreBusyError,
@@ -137,11 +137,15 @@ class _Prepared:
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
             for name in compiled.positiontup or ()
         ]
+        # What SQLAlchemy itself puts in, such as the offset that goes with a limit.
+        self._constants = {name: bind.value for name, bind in compiled.binds.items() if name not in names}
         columns = statement.selected_columns if isinstance(statement, Select) else ()
         processors = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
         self._results = [(index, process) for index, process in enumerate(processors) if process is not None]
 
     def bind(self, values: Mapping[str, object]) -> list[object]:
+        if self._constants:
+            values = {**self._constants, **values}
         return [values[name] if process is None else process(values[name]) for name, process in self._binds]
 
     def result(self, row: Sequence[Any]) -> list[Any]:
@@ -369,6 +373,63 @@ def _settle(requests: Sequence[_Request[Any]]) -> None:
             request.future.set_result(request.answer)
 
 
+class SqliteReaders:
+    """Connections that can only read, each with its thread; made when they are first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._prepared: dict[Statement, _Prepared] = {}
+        self._is_closed = False
+        self._free: asyncio.LifoQueue[aiosqlite.Connection | None] = asyncio.LifoQueue()
+        for _ in range(READERS):
+            self._free.put_nowait(None)
+
+    async def rows(self, statement: Statement, values: Mapping[str, object]) -> list[list[Any]]:
+        """What one statement finds, of one moment. Raises `StoreBusyError`, `StoreClosedError`, `StoreFaultError`."""
+        if self._is_closed:
+            raise StoreClosedError(f"{self._path}: the store is closed; nothing was read")
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = self._prepared[statement] = _Prepared(statement, list(values))
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                connection = await self._free.get()
+                try:
+                    if connection is None:
+                        connection = await self._open()
+                    found = await connection.execute_fetchall(prepared.sql, prepared.bind(values))
+                finally:
+                    self._free.put_nowait(connection)
+        except TimeoutError as error:
+            raise StoreBusyError(
+                f"{self._path}: reading took longer than {READ_TIMEOUT_S} s; nothing was read, it can be asked again"
+            ) from error
+        except sqlite3.Error as error:
+            raise StoreFaultError(f"{self._path}: the database could not be read ({error})") from error
+        return [prepared.result(row) for row in found]
+
+    async def close(self) -> None:
+        """Close each connection once it is free; a second time there is nothing left to do."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                for _ in range(READERS):
+                    connection = await self._free.get()
+                    if connection is not None:
+                        await connection.close()
+
+    async def _open(self) -> aiosqlite.Connection:
+        opening = aiosqlite.connect(self._path, isolation_level=None, cached_statements=STATEMENTS_KEPT)
+        # aiosqlite has no public word for it: a store that nobody closed must not keep the process from ending.
+        opening._thread.daemon = True
+        connection = await opening
+        await connection.execute_fetchall(f"PRAGMA busy_timeout={READ_BUSY_TIMEOUT_MS}")
+        await connection.execute_fetchall("PRAGMA query_only=ON")
+        return connection
+
+
 def connect(path: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> sqlite3.Connection:
     """A connection that writes durably, in the driver's autocommit mode: transactions are begun in so many words.
 
@@ -399,26 +460,3 @@ def connect(path: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> sqlite3.Conne
         connection.close()
         raise
     return connection
-
-
-def reading_engine(path: Path) -> AsyncEngine:
-    """Connections that can only read, each statement for itself."""
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
-        pool_size=READERS,
-        max_overflow=0,
-        pool_timeout=READ_TIMEOUT_S,
-        pool_reset_on_return=None,
-        isolation_level="AUTOCOMMIT",
-        skip_autocommit_rollback=True,
-        hide_parameters=True,
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def only_read(connection: Any, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={READ_BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA query_only=ON")
-        cursor.close()
-
-    return engine

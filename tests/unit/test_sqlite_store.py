@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, delete, select
 
 from core.people import PupilId
 from core.ports import Entries
@@ -30,10 +31,10 @@ from gateway.store.port import (
     StoreUnsureError,
 )
 from gateway.store.rows import change_values
-from gateway.store.sql import INSERT_CHANGE, INSERT_SETTING, SELECT_SETTING, SqlStore
+from gateway.store.sql import IDS_PER_STATEMENT, INSERT_CHANGE, INSERT_SETTING, SELECT_SETTING, SqlStore
 from gateway.store.sqlite import Lane, Transaction, connect
-from gateway.store.tables import APPEND_ONLY, SCHEMA, changes, metadata
-from tests.store_people import EVENING, add, cancel, enrolled, history, refusal
+from gateway.store.tables import APPEND_ONLY, SCHEMA, changes, metadata, settings
+from tests.store_people import EVENING, HASHER, add, cancel, enrolled, guardian, history, no_pin, people, pupil, refusal
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ async def busy(store: SqlStore) -> tuple[Held, "asyncio.Task[None]"]:
     return held, task
 
 
-async def queued(*writes: "asyncio.Task[None]") -> None:
+async def queued(*writes: "asyncio.Task[Any]") -> None:
     """Let tasks run up to where they wait for the writer."""
     await asyncio.sleep(0)
     assert not any(task.done() for task in writes)
@@ -118,7 +119,7 @@ async def test_a_database_is_for_its_owners_eyes_only(store: SqlStore, path: Pat
 
 async def test_readers_cannot_write(store: SqlStore) -> None:
     with pytest.raises(StoreFaultError, match="readonly"):
-        await store.read(text("DELETE FROM settings"), {})  # type: ignore[arg-type]  # what no reader sends
+        await store.read(delete(settings), {})
 
 
 # Append-only
@@ -238,6 +239,64 @@ async def test_R18_nobody_is_told_of_a_change_whose_commit_failed(store: SqlStor
 
     assert [type(each) for each in outcomes] == [StoreFaultError] * 3
     assert [change.receipt for change in await history(town, anna.id)] == ["0007"]
+
+
+async def test_R21_siblings_who_cannot_be_kept_whole_harm_nobody_who_waits_with_them(store: SqlStore) -> None:
+    town = store.at("roccachiara")
+    anna, bruno = await enrolled(town)
+    await add(town, cancel(bruno.id, receipt="0001"))
+    again = people((guardian("Marta", email="marta@example.org", pin=None),), pupil("50003", 0))
+
+    held, first = await busy(store)
+    requests = [
+        add(town, cancel(anna.id, receipt="0002")),
+        add(town, cancel(anna.id, receipt="0003"), cancel(bruno.id, receipt="0001")),
+        town.import_people(again, HASHER, no_pin),
+        add(town, cancel(anna.id, receipt="0004")),
+    ]
+    tasks = [asyncio.create_task(each) for each in requests]
+    await queued(*tasks)
+    held.may_end.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    await first
+
+    assert [type(each) for each in outcomes] == [type(None), StoreConflictError, AssertionError, type(None)]
+    assert [change.receipt for change in await history(town, anna.id)] == ["0002", "0004"]
+    assert len(await town.all_pupils()) == 2
+
+
+async def test_a_whole_town_is_read_in_parts(store: SqlStore) -> None:
+    town = store.at("roccachiara")
+    codes = [f"{number:05}" for number in range(IDS_PER_STATEMENT + 3)]
+    pupils = await enrolled(town, people((guardian(),), *(pupil(code, 0) for code in codes)))
+    ids = [each.id for each in pupils]
+    await add(town, *(cancel(id_) for id_ in ids))
+
+    assert [each.user_code for each in await town.pupils(ids[::-1])] == codes
+    assert {len(each) for each in (await town.histories(ids)).values()} == {1}
+
+
+async def test_a_read_that_takes_too_long_is_given_up_and_the_reader_goes_on(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.set_setting("key", "value")
+    monkeypatch.setattr(sqlite, "READ_TIMEOUT_S", 0)
+
+    with pytest.raises(StoreBusyError, match="nothing was read"):
+        await store.get_setting("key")
+    monkeypatch.undo()
+
+    assert await store.get_setting("key") == "value"
+
+
+async def test_many_readers_at_once_all_get_their_answer(store: SqlStore) -> None:
+    await store.set_setting("key", "value")
+    cancelled = [asyncio.create_task(store.get_setting("key")) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in cancelled:
+        task.cancel()
+
+    assert await asyncio.gather(*(store.get_setting("key") for _ in range(50))) == ["value"] * 50
 
 
 async def test_a_full_disk_fails_the_request_and_the_next_one_finds_room(
@@ -371,6 +430,9 @@ async def test_closing_keeps_what_was_accepted_and_takes_nothing_more(path: Path
         await store.write(put("late"))
     held.may_end.set()
     await asyncio.gather(first, *accepted, closing_)
+    await store.close()
+    with pytest.raises(StoreClosedError, match="nothing was read"):
+        await store.get_setting("key-1")
 
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM settings").fetchone() == (3,)
