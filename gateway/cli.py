@@ -25,6 +25,7 @@ from gateway.cli_options import (
     print_json,
 )
 from gateway.cli_people import people_app
+from gateway.cli_sounds import sounds_app
 from gateway.clips import ClipsMissingError, read_clips
 from gateway.clock import describe
 from gateway.demonstration import Demonstration, DemonstrationFailed
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.add_typer(calendar_app, name="calendar")
 app.add_typer(people_app, name="people")
 app.add_typer(calls_app, name="calls")
+app.add_typer(sounds_app, name="sounds")
 app.registered_commands += [*line_app.registered_commands, *desk_app.registered_commands]
 
 

@@ -28,10 +28,11 @@ from gateway.cli_options import (
 )
 from gateway.files.load import Configuration
 from gateway.files.people import read_people
-from gateway.installation import InstallationError, open_installation
+from gateway.installation import InstallationError, open_installation, sounds_folder
 from gateway.municipality import Municipality
 from gateway.pin_key import PinKeyError
 from gateway.store.port import ImportReport, StoreError
+from gateway.town_clips import make_clips, summary
 
 people_app = typer.Typer(no_args_is_help=True, help="Pupils and guardians.")
 
@@ -80,6 +81,9 @@ def import_file(
         fail(f"--letters: {error.filename} cannot be written ({error.strerror}); expected a file that is not there yet")
     except (StoreError, PinKeyError, InstallationError) as error:
         fail(f"{error}; nothing was taken in")
+    made = make_clips(municipality, (pupil.name for pupil in found.pupils), sounds_folder(configuration.settings))
+    if made:
+        typer.echo(summary(made), err=True)
     _tell_report(municipality, found, report, letters, as_json=as_json)
 
 

@@ -5,10 +5,8 @@ import contextlib
 import dataclasses
 import fcntl
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -40,7 +38,7 @@ from gateway.municipality import Municipality
 from gateway.opening import eve_of_service
 from gateway.rehearsal import SkippedTimeError, local_instant, parse_instant
 from gateway.store.engine import database_path, open_store
-from gateway.voice import make_name_clips, make_town_clips
+from gateway.town_clips import make_clips, summary
 
 # How much of a rehearsal's time a `kill -9` may lose to the next `KEEP=1`.
 HEARTBEAT_S = 5.0
@@ -177,19 +175,13 @@ class Demonstration:
 
     async def _make_clips(self, house: Installation, stop: asyncio.Event) -> None:
         """The clips of the towns' own words and of first names that have none, by the best voice of this machine."""
-        folder = sounds_folder(house.settings)
         for town in self._towns:
-            names = sorted({pupil.name for pupil in await house.store.at(town.key).all_pupils()})
-            hours = (town.office.hours if town.office else None) or ""
-            for language in town.languages:
-                if stop.is_set():
-                    return
-                if town.folder is not None:
-                    await asyncio.to_thread(_copy_missing, town.folder / "sounds" / language, folder / language)
-                made = await asyncio.to_thread(make_town_clips, town.name, hours, language, folder)
-                made += await asyncio.to_thread(make_name_clips, names, language, folder)
-                for each in made:
-                    self._log.info("clip_made", town=town.key, language=language, engine=each.engine)
+            if stop.is_set():
+                return
+            names = {pupil.name for pupil in await house.store.at(town.key).all_pupils()}
+            made = await asyncio.to_thread(make_clips, town, names, sounds_folder(house.settings))
+            if made:
+                self._log.info("clips_made", town=town.key, clips=len(made), voice=summary(made))
 
     async def _heartbeat(self, house: Installation) -> None:
         while True:
@@ -294,11 +286,3 @@ def _without_ami(configuration: Configuration) -> Configuration:
     settings = configuration.settings
     ami = settings.ami.model_copy(update={"enabled": False})
     return dataclasses.replace(configuration, settings=settings.model_copy(update={"ami": ami}))
-
-
-def _copy_missing(source: Path, target: Path) -> None:
-    for file in source.rglob("*.*") if source.is_dir() else ():
-        copy = target / file.relative_to(source)
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
