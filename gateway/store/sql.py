@@ -196,9 +196,8 @@ class SqlStore:
             await self._readers.close()
 
     async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
-        ids = {
-            town: await self.claim_municipality(town) for town in {event.town for event in events} if town is not None
-        }
+        towns = {event.town for event in events if event.town is not None}
+        ids = {town: await self.write_in(town, lambda _, municipality: municipality) for town in towns}
         values = [rows.call_event_values(None if each.town is None else ids[each.town], each) for each in events]
 
         for start in range(0, len(values), CALL_EVENTS_BATCH):
@@ -268,17 +267,22 @@ class SqlStore:
                 self._municipalities[key] = id_
         return self._municipalities.get(key)
 
-    async def claim_municipality(self, key: str) -> int:
-        """The id of a municipality, which comes into being by that."""
+    async def write_in(self, town: str, work: Callable[[Transaction, int], Answer]) -> Answer:
+        """Run `work` with the id of a municipality, which comes into being by that.
 
-        def claim(transaction: Transaction) -> int:
-            for (id_,) in transaction.rows(SELECT_MUNICIPALITY, {"key": key}):
-                return int(id_)
-            return transaction.run(INSERT_MUNICIPALITY, {"key": key})
+        Nothing is awaited before the request is on its way, so that whoever hangs up from here on has made it (R18).
+        """
+        known = self._municipalities.get(town)
+        if known is not None:
+            return await self.write(lambda transaction: work(transaction, known))
 
-        if key not in self._municipalities:
-            self._municipalities[key] = await self.write(claim)
-        return self._municipalities[key]
+        def claim_first(transaction: Transaction) -> tuple[int, Answer]:
+            with transaction.savepoint():
+                municipality = _claim_municipality(transaction, town)
+                return municipality, work(transaction, municipality)
+
+        self._municipalities[town], answer = await self.write(claim_first)
+        return answer
 
 
 class SqlTown:
@@ -329,9 +333,7 @@ class SqlTown:
         pupils: Sequence[PupilId],
         decide: Callable[[Mapping[PupilId, History]], tuple[Entries, Answer]],
     ) -> Answer:
-        municipality = await self._store.claim_municipality(self._key)
-
-        def work(transaction: Transaction) -> Answer:
+        def work(transaction: Transaction, municipality: int) -> Answer:
             entries, answer = decide(
                 {pupil: _history(transaction, municipality, pupil) for pupil in dict.fromkeys(pupils)}
             )
@@ -342,7 +344,7 @@ class SqlTown:
                 _add(transaction, municipality, entries)
             return answer
 
-        return await self._store.write(work)
+        return await self._store.write_in(self._key, work)
 
     async def transact_attempt(
         self,
@@ -352,9 +354,7 @@ class SqlTown:
         since: datetime,
         caller_since: datetime,
     ) -> Answer:
-        municipality = await self._store.claim_municipality(self._key)
-
-        def work(transaction: Transaction) -> Answer:
+        def work(transaction: Transaction, municipality: int) -> Answer:
             of_code = {"municipality": municipality, "code_digest": code_digest, "since": since}
             of_caller = {"municipality": municipality, "caller_digest": caller_digest, "since": caller_since}
             for_code = tuple(at for (at,) in transaction.rows(SELECT_WRONG_FOR_CODE, of_code))
@@ -365,31 +365,33 @@ class SqlTown:
                 transaction.run(INSERT_WRONG_ANSWER, rows.wrong_answer_values(municipality, wrong))
             return answer
 
-        return await self._store.write(work)
+        return await self._store.write_in(self._key, work)
 
     async def import_people(self, people: People, hasher: PinHasher, make_pin: Callable[[], str]) -> ImportReport:
-        municipality = await self._store.claim_municipality(self._key)
-
-        def work(transaction: Transaction) -> ImportReport:
+        def work(transaction: Transaction, municipality: int) -> ImportReport:
             with transaction.savepoint():
                 return _import(transaction, municipality, people, hasher, make_pin)
 
-        return await self._store.write(work)
+        return await self._store.write_in(self._key, work)
 
     async def erase_pupil(self, pupil: PupilId) -> None:
-        municipality = await self._store.claim_municipality(self._key)
-
-        def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction, municipality: int) -> None:
             with transaction.savepoint():
                 _erase(transaction, municipality, pupil)
 
-        await self._store.write(work)
+        await self._store.write_in(self._key, work)
 
     async def _read(self, statement: Select[Any], values: Mapping[str, object]) -> Sequence[rows.Row]:
         municipality = await self._store.municipality(self._key)
         if municipality is None:
             return ()
         return await self._store.read(statement, {"municipality": municipality, **values})
+
+
+def _claim_municipality(transaction: Transaction, key: str) -> int:
+    for (id_,) in transaction.rows(SELECT_MUNICIPALITY, {"key": key}):
+        return int(id_)
+    return transaction.run(INSERT_MUNICIPALITY, {"key": key})
 
 
 def _parts(ids: Sequence[PupilId]) -> Iterator[Mapping[str, PupilId]]:

@@ -453,6 +453,28 @@ async def test_who_has_gone_leaves_no_trace_but_the_change(store: SqlStore, capl
     assert caplog.records == []
 
 
+async def test_R18_who_hangs_up_on_the_first_change_after_a_start_has_made_it(store: SqlStore, path: Path) -> None:
+    anna, _ = await enrolled(store.at("roccachiara"))
+    started = await open_store(f"sqlite:///{path}")
+
+    confirmed = asyncio.create_task(add(started.at("roccachiara"), cancel(anna.id, receipt="0001")))
+    await asyncio.sleep(0)
+    confirmed.cancel()
+    await asyncio.wait([confirmed])
+    await started.close()
+
+    assert [change.receipt for change in await history(store.at("roccachiara"), anna.id)] == ["0001"]
+
+
+async def test_a_town_whose_first_request_fails_has_not_come_into_being(
+    store: SqlStore, raw: sqlite3.Connection
+) -> None:
+    with pytest.raises(StoreConflictError):
+        await add(store.at("nowhere"), cancel(PupilId(1)))
+
+    assert raw.execute("SELECT * FROM municipalities").fetchall() == []
+
+
 async def test_a_statement_reads_back_in_the_transaction_what_it_wrote(store: SqlStore) -> None:
     def write_and_read(transaction: Transaction) -> list[list[object]]:
         transaction.run(INSERT_SETTING, {"key": "key", "value": "value"})
