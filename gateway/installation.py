@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 from core.ports import Clock
 from gateway.clock import MeasuredClock, OffsetClock, TownClock, usual_sources
 from gateway.clock.sntp import NtpServer
@@ -16,7 +13,7 @@ from gateway.files.load import Configuration
 from gateway.municipality import Municipality
 from gateway.pin_key import KeyedHasher, check_pin_key, load_or_create_pin_key
 from gateway.settings import Settings
-from gateway.store.engine import open_store
+from gateway.store.engine import located, open_store
 from gateway.store.sql import SqlStore
 from gateway.telephone import TownDesks, open_desks
 
@@ -73,14 +70,7 @@ def home(folder: Path) -> Path:
 
 def database_url(configuration: Configuration) -> str:
     """The database's address, a relative SQLite path made absolute."""
-    url = configuration.settings.database.url
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return url
-    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return f"sqlite:///{home(configuration.folder) / parsed.database}"
-    return url
+    return located(configuration.settings.database.url, home(configuration.folder))
 
 
 def has_database(configuration: Configuration) -> bool:

@@ -496,9 +496,9 @@ class _Call:
     ) -> str:
         """One key out of `allowed`, `#` included where it is.
 
-        After silence or another key the question is repeated as the next of `shorter`, or as it is without one. Without
-        `notes_digits` no digit reaches the call log: at a menu it may be part of a code that is keyed out of habit, and what
-        was chosen shows in what is heard next.
+        After silence or another key the question is repeated as the next of `shorter`, or as it is without one. A digit
+        that is no answer, or any without `notes_digits`, does not reach the call log: at a menu it may be part of a code that is
+        keyed out of habit, and what was chosen shows in what is heard next.
         `confirming` is left with the line each time it is asked: the line forgets it with the answer, whatever that was.
         Raises `_GaveUpError` at the third silence or the third wrong key.
         """
@@ -508,7 +508,7 @@ class _Call:
         for _ in range(ROUNDS_MAX):
             keys = await self._ask(asked, 1, confirming)
             key = "#" if keys.is_lone_hash else keys.digits
-            noted = (key or "-") if notes_digits or not key.isdecimal() else None
+            noted = (key or "-") if (notes_digits and key in allowed) or not key.isdecimal() else None
             self._journal.note("asked", heard=" ".join(each.id for each in asked), key=noted)
             if key in allowed:
                 return key

@@ -33,6 +33,17 @@ async def open_store(
     return SqlStore(str(path), writer, SqliteReaders(path), lambda: migrate(path))
 
 
+def located(url: str, folder: Path) -> str:
+    """The URL with a relative file taken from `folder`; what is no URL of a file stays as it is, for `open_store` to refuse."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return url
+    if parsed.drivername != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return url
+    return parsed.set(database=str(folder / str(parsed.database))).render_as_string(hide_password=False)
+
+
 def database_path(url: str) -> Path:
     """The file that a database URL names. Raises `StoreSetupError`."""
     try:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from core.people import GuardianId, People, Pupil, PupilId
-from core.ports import PinHasher, Refusal, TownStore
+from core.ports import NothingStoredError, PinHasher, Refusal, TownStore
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -20,11 +20,11 @@ class StoreError(Exception):
     """A fault of the store. The message says where, what is wrong, and what was or was not kept."""
 
 
-class StoreBusyError(StoreError):
+class StoreBusyError(StoreError, NothingStoredError):
     """The store could not take the request in time. Nothing of it was or will be kept; it can be sent again."""
 
 
-class StoreConflictError(StoreError):
+class StoreConflictError(StoreError, NothingStoredError):
     """The request contradicts what is kept (R16, R19, R20), or names a person of another town. Nothing of it was kept."""
 
 
@@ -36,7 +36,7 @@ class StoreUnsureError(StoreError):
     """The database has taken the request and not answered in time: only reading tells whether it was kept."""
 
 
-class StoreClosedError(StoreError):
+class StoreClosedError(StoreError, NothingStoredError):
     """The store is closed or closing. Nothing of the request was kept."""
 
 

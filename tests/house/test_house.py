@@ -1,9 +1,14 @@
 """What must agree across the whole house."""
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from gateway.call_map import call_tree, svg
+from gateway.files.phrases import phrases_folder, read_catalogues
+from gateway.rehearsal import open_town_in, read_town
 
 HOUSE = Path(__file__).parents[2]
 
@@ -26,6 +31,63 @@ def test_imports_go_down_only() -> None:
     )
 
     assert lint.returncode == 0, lint.stdout
+
+
+# Where each library lives: whoever replaces one looks in these places and nowhere else.
+HOMES = {
+    "aiohttp": {"gateway.app", "gateway.web"},
+    "aiosqlite": {"gateway.store"},
+    "alembic": {"gateway.store"},
+    "holidays": {"gateway.files"},
+    "jinja2": {"gateway.asterisk"},
+    "ntplib": {"gateway.clock"},
+    "numpy": {"gateway.audio", "gateway.kokoro"},
+    "onnxruntime": {"gateway.kokoro"},
+    "panoramisk": {"ivr.agi", "ivr.ami"},
+    "phonenumbers": {"gateway.numbers", "gateway.asterisk"},
+    "prometheus_client": {"gateway.metrics"},
+    "pydantic": {"gateway.files", "gateway.settings"},
+    "pydantic_settings": {"gateway.files", "gateway.settings"},
+    "pyttsx3": {"gateway.speak"},
+    "ruamel": {"gateway.files"},
+    "soxr": {"gateway.audio"},
+    "sqlalchemy": {"gateway.store"},
+    "stdnum": {"gateway.files"},
+    "structlog": {"gateway.logs", "gateway.clock"},
+    "watchfiles": {"gateway.files"},
+}
+
+
+def test_each_foreign_library_has_one_home() -> None:
+    strays = []
+    for path in _tracked("core/*.py", "ivr/*.py", "gateway/*.py"):
+        module = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+        for library in _imported(path):
+            homes = HOMES.get(library, set())
+            if homes and not any(module == home or module.startswith(f"{home}.") for home in homes):
+                strays.append(f"{module} imports {library}; its home is {', '.join(sorted(homes))}")
+
+    assert not strays
+
+
+def _imported(path: Path) -> set[str]:
+    """The top-level names that a module imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {each.name.partition(".")[0] for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_the_picture_of_the_call_shows_the_call_as_it_is() -> None:
+    catalogue = read_catalogues(phrases_folder())["it"]
+    municipality, people = read_town(HOUSE / "config", "roccachiara")
+
+    drawn = svg(call_tree(open_town_in(HOUSE / "config"), people, municipality), catalogue)
+
+    assert drawn == (HOUSE / "docs" / "call-map.svg").read_text(encoding="utf-8"), "run `make map`"
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:
