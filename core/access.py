@@ -1,7 +1,7 @@
 """Who may act for whom: recognised numbers, codes and PINs, and the lock against guessing (R28, R29)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from core.people import Family, GuardianId, Pupil, PupilId, UserCode
@@ -90,6 +90,9 @@ class AccessDesk:
         credentials = await self._store.credentials(pupil.id) if pupil else ()
         matching = [each for each in credentials if each.pin_digest == pin_digest(self._hasher, each.guardian, pin)]
         family = await self._store.family(matching[0].guardian) if matching else None
+        if family is not None and pupil is not None and len(matching) > 1:
+            # Two guardians of one pupil with the same PIN: either may act for this pupil, neither for the other's family.
+            family = replace(family, pupils=(pupil,))
         code_digest = self._hasher.digest(f"code:{code}")
         caller_digest = None if caller is None else self._hasher.digest(f"caller:{caller}")
 

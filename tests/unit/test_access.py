@@ -324,3 +324,15 @@ async def test_a_pupil_without_a_guardian_is_answered_as_an_unknown_code_is() ->
     door.store.families = (Family(GuardianId(14), "it", (orphan,)),)
 
     assert await door.key(PIN, START, code=orphan.user_code) == Wrong(timedelta(0))
+
+
+async def test_R29_two_guardians_of_one_pupil_with_the_same_pin_reach_that_pupil_and_nobody_elses() -> None:
+    door = Door()
+    other = Family(GuardianId(13), "it", (ANNA, DARIO))
+    door.store.families = (VERDINI, other, MONTALTO)
+    door.store.give_pin(other.guardian, PIN)
+
+    answer = await door.key(PIN, START)
+
+    assert isinstance(answer, Identified)
+    assert answer.family.pupils == (ANNA,)
