@@ -12,6 +12,7 @@ help: ## print this
 
 run: .venv/ready ## the example town, answering on 127.0.0.1:5060 (AT=2026-11-23T08:50 starts there, AT=now is the real clock, KEEP=1 keeps the data)
 	@bin/setup-system run
+	@$(PYTHON) -m sounds.derive var/sounds
 	@$(MENSA) run $(if $(AT),--at $(AT)) $(if $(KEEP),--keep)
 
 test: .venv/ready ## the whole suite, real calls through a real Asterisk included
@@ -20,6 +21,7 @@ test: .venv/ready ## the whole suite, real calls through a real Asterisk include
 
 setup: .venv/ready ## everything that `make run` and `make test` need
 	@bin/setup-system test
+	@$(PYTHON) -m sounds.derive var/sounds
 
 phone: .venv/ready ## the line in this terminal, no Asterisk needed
 	@$(MENSA) phone $(ARGS)
