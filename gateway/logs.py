@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from datetime import date
 from typing import Any, TextIO
 
 import structlog
@@ -100,6 +101,8 @@ def _fenced(name: str, value: object, depth: int) -> object:
         return [_fenced("", inner, depth - 1) for inner in value] if depth else REMOVED
     if isinstance(value, int | float):
         return value
+    if isinstance(value, date):
+        return value.isoformat()
     return _fenced("", repr(value), depth)
 
 

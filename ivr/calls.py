@@ -141,9 +141,13 @@ def permitted_fields(step: Step, fields: Mapping[str, Value]) -> tuple[tuple[tup
     dropped: list[str] = []
     for name in sorted(fields):
         value = fields[name]
-        if name not in FIELDS[step] or (name == "key" and value not in _MENU_KEYS):
+        if name not in FIELDS[step]:
             dropped.append(name)
-        elif value is not None:
+        elif value is None:
+            continue
+        elif name == "key" and value not in _MENU_KEYS:
+            dropped.append(name)
+        else:
             kept.append((name, value[:VALUE_CHARS_MAX] if isinstance(value, str) else value))
     return tuple(kept), tuple(dropped)
 

@@ -206,7 +206,7 @@ def test_keys_of_menus_are_kept(key: str) -> None:
 
 
 def test_a_field_without_a_value_is_left_out_and_a_long_one_is_cut() -> None:
-    kept, dropped = permitted_fields(Step.ASKED, {"heard": "x" * 1000, "day": None})
+    kept, dropped = permitted_fields(Step.ASKED, {"heard": "x" * 1000, "day": None, "key": None})
 
     assert kept == (("heard", "x" * 300),)
     assert dropped == ()

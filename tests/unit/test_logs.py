@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 
 import pytest
 import structlog
@@ -48,6 +49,15 @@ def test_each_event_is_one_json_object_on_one_line(file: io.StringIO) -> None:
         "heard": "a\nb",
         "town": "Sant'Agata è",
     }
+
+
+def test_an_instant_is_written_as_everywhere_else(file: io.StringIO) -> None:
+    configure(as_json=True, file=file)
+
+    get_log().info("call_ended", started=datetime(2026, 11, 22, 17, 30, tzinfo=UTC), day=date(2026, 11, 23))
+
+    (line,) = lines(file)
+    assert (line["started"], line["day"]) == ("2026-11-22T17:30:00+00:00", "2026-11-23")
 
 
 @pytest.mark.parametrize("name", ["number", "caller", "phone", "Caller"])
