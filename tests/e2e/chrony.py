@@ -19,8 +19,12 @@ READY_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.05
 DISPERSION_MAX_S = 0.05
 
-# Debian installs chronyd where only root looks for programs.
-PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+# Debian installs chronyd where only root looks for programs. bin/setup-system unpacks it there instead: installed, it would
+# take over the clock of the machine that the tests run on.
+UNPACKED = Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "pronto-mensa" / "chrony" / "usr"
+PATH = os.pathsep.join(
+    (os.environ.get("PATH", ""), "/usr/sbin", "/sbin", str(UNPACKED / "sbin"), str(UNPACKED / "bin"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Chronyd:
     @property
     def tracking(self) -> Chrony:
         """This chronyd as that of the machine."""
-        return Chrony(("-h", str(self.command_socket)))
+        return Chrony(("-h", str(self.command_socket)), program=_program("chronyc"))
 
     def vanish(self) -> None:
         self.process.kill()
