@@ -57,6 +57,9 @@ def import_file(
             "--letters", metavar="FILE", help="A new file for the PINs that are made; they appear nowhere else."
         ),
     ] = None,
+    clips: Annotated[
+        bool, typer.Option(help="Make the clips of first names that have none, which takes a second each.")
+    ] = True,
     config: ConfigOption = CONFIG,
     town: TownOption = None,
     as_json: JsonOption = False,
@@ -81,7 +84,8 @@ def import_file(
         fail(f"--letters: {error.filename} cannot be written ({error.strerror}); expected a file that is not there yet")
     except (StoreError, PinKeyError, InstallationError) as error:
         fail(f"{error}; nothing was taken in")
-    made = make_clips(municipality, (pupil.name for pupil in found.pupils), sounds_folder(configuration.settings))
+    names = [pupil.name for pupil in found.pupils]
+    made = make_clips(municipality, names, sounds_folder(configuration.settings)) if clips else []
     if made:
         typer.echo(summary(made), err=True)
     _tell_report(municipality, found, report, letters, as_json=as_json)

@@ -201,7 +201,7 @@ def test_diff_of_a_copy_with_mistakes_prints_them(config: Path, tmp_path: Path) 
 
 def test_diff_counts_the_standing_changes_and_pupils_that_an_edit_touches(config: Path, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text(PEOPLE)
-    assert mensa("people", "import", tmp_path / "people.csv", "--config", config).exit_code == 0
+    assert mensa("people", "import", tmp_path / "people.csv", "--config", config, "--no-clips").exit_code == 0
     asyncio.run(change(config, "50001", Cancel(date(2026, 11, 24)), Cancel(date(2026, 11, 26))))
     asyncio.run(change(config, "50002", Suspend(date(2026, 11, 23)), Resume(date(2026, 12, 1))))
     asyncio.run(change(config, "50003", Cancel(date(2026, 11, 24))))
@@ -251,9 +251,9 @@ def service_calendar(folder: Path, schools: str) -> ServiceCalendar:
 def test_import_tells_what_was_added_updated_and_kept(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
     file.write_text(PEOPLE)
-    first = mensa("people", "import", file, "--config", config)
+    first = mensa("people", "import", file, "--config", config, "--no-clips")
     file.write_text(PEOPLE.replace("Marco", "Mario"))
-    second = mensa("people", "import", file, "--config", config, "--json")
+    second = mensa("people", "import", file, "--config", config, "--json", "--no-clips")
 
     assert first.exit_code == 0
     assert first.stdout.splitlines() == [
@@ -278,7 +278,7 @@ def test_made_pins_stand_in_the_letters_file_and_nowhere_else(config: Path, tmp_
     (tmp_path / "people.csv").write_text(PEOPLE)
     letters = tmp_path / "letters.csv"
 
-    result = mensa("people", "import", tmp_path / "people.csv", "--config", config, "--letters", letters)
+    result = mensa("people", "import", tmp_path / "people.csv", "--config", config, "--letters", letters, "--no-clips")
 
     with letters.open(newline="") as stream:
         header, *rows = csv.reader(stream)
@@ -292,7 +292,7 @@ def test_made_pins_stand_in_the_letters_file_and_nowhere_else(config: Path, tmp_
 def test_without_a_letters_file_made_pins_are_shown_nowhere(config: Path, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text(PEOPLE)
 
-    result = mensa("people", "import", tmp_path / "people.csv", "--config", config)
+    result = mensa("people", "import", tmp_path / "people.csv", "--config", config, "--no-clips")
 
     assert result.exit_code == 0
     assert "1 PINs were made and nobody has them" in result.stderr
@@ -303,7 +303,7 @@ def test_a_letters_file_that_is_there_is_not_written_over_and_nothing_is_taken_i
     letters = tmp_path / "letters.csv"
     letters.write_text("older letters")
 
-    result = mensa("people", "import", tmp_path / "people.csv", "--config", config, "--letters", letters)
+    result = mensa("people", "import", tmp_path / "people.csv", "--config", config, "--letters", letters, "--no-clips")
 
     assert result.exit_code == 2
     assert letters.read_text() == "older letters"
@@ -314,8 +314,8 @@ def test_import_is_all_or_nothing_and_reports_every_bad_row(config: Path, tmp_pa
     file = tmp_path / "people.csv"
     file.write_text(PEOPLE.replace("1A", "1Z").replace("50003", "503"))
 
-    result = mensa("people", "import", file, "--config", config)
-    document = json.loads(mensa("people", "import", file, "--config", config, "--json").stdout)
+    result = mensa("people", "import", file, "--config", config, "--no-clips")
+    document = json.loads(mensa("people", "import", file, "--config", config, "--json", "--no-clips").stdout)
 
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
