@@ -34,6 +34,8 @@ FOLDERS = ("agi-bin", "cache", "data", "lib", "log", "run", "spool")
 # Dead-man timer: what an ordinary step of a call takes (a question re-arms it for longer) plus the two seconds in
 # which Asterisk connects. Shorter would cut calls off under load, longer keeps a parent in silence.
 DEAD_MAN_S = 8
+# From the confirming key to the BYE of a caller who puts the phone down with it; longer is silence for who stays.
+HANGING_UP_S = 1
 # The longest fallback with a long receipt lasts about 15 s; nothing may hold the channel much longer.
 FALLBACK_S = 40
 # Without sound for this long a caller is gone. Phones that suppress silence still send a packet every few seconds.
@@ -201,6 +203,7 @@ def render(settings: AsteriskSettings, folder: Path, place: Path | None = None) 
         "place": place or folder,
         "dialled": dialled_forms(settings.numbers),
         "dead_man_s": DEAD_MAN_S,
+        "hanging_up_s": HANGING_UP_S,
         "fallback_s": FALLBACK_S,
         "rtp_timeout_s": RTP_TIMEOUT_S,
     }

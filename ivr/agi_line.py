@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ivr.agi_protocol import Reply, asked, checked_request, clip_parts, command
+from ivr.agi_protocol import CONFIRMING_KEY, Reply, asked, checked_request, clip_parts, command
 from ivr.line import HungUp, Keys, LineFailed, Prompt
 
 # Clips waiting for the next question; a flow that says more without asking is heard before it goes on.
@@ -107,6 +107,8 @@ class AgiLine:
         self._queued: list[str] = []
         self._started = False
         self._confirming = False
+        # The request still stands with the channel, its answer being known to us.
+        self._confirmed = False
         self._answered_at = now()
         self._first_key_s = self._limits.first_key_s
         self._failed = False
@@ -147,17 +149,20 @@ class AgiLine:
             # The fallback speaks it, should this process die.
             await self._set("IVR_LANGUAGE", self.language)
             self._told_language = self.language
+        await self._no_longer_asked()
         keys = await self._collect(clips, digits)
         self._answered_at = self._now()
         if self._confirming:
-            self._confirming = False
-            await self._quietly("IVR_ASKED", "")
+            self._confirming, self._confirmed = False, True
+            if keys.digits != CONFIRMING_KEY:
+                await self._no_longer_asked()
         return keys
 
     async def before_confirming(self, request: str) -> None:
         """Leave `request` with the channel for the very next `ask`, so that its 1 counts even when we never read it.
 
-        `request` is opaque printable ASCII of at most 800 bytes, else ValueError. It stands for one `ask` only.
+        `request` is opaque printable ASCII of at most 800 bytes, else ValueError. It stands for one `ask` only, and when that
+        was confirmed until `saved`: another gateway can then do what this process no longer can.
         """
         self._check()
         checked_request(request)
@@ -165,7 +170,7 @@ class AgiLine:
         await self._set("IVR_KEYS", "")
         await self._set("IVR_REQUEST", request)
         await self._set("IVR_ASKED", asked(request))
-        self._confirming = True
+        self._confirming, self._confirmed = True, False
 
     async def before_saving(self) -> None:
         """Set `IVR_SAVED` to `pending`, and come back when Asterisk has it.
@@ -184,6 +189,7 @@ class AgiLine:
     async def saved(self, receipts: Sequence[str]) -> None:
         """Set `IVR_SAVED` to the receipts of the call, earlier ones included. Never raises for the line."""
         await self._quietly("IVR_SAVED", "-".join(receipts))
+        await self._no_longer_asked()
 
     async def outcome(self, word: str) -> None:
         """Set `IVR_OUTCOME`. Never raises for the line."""
@@ -285,6 +291,11 @@ class AgiLine:
 
     async def _arm(self, seconds: float) -> None:
         await self._set("TIMEOUT(absolute)", str(math.ceil(seconds)))
+
+    async def _no_longer_asked(self) -> None:
+        if self._confirmed:
+            self._confirmed = False
+            await self._quietly("IVR_ASKED", "")
 
     async def _quietly(self, name: str, value: str) -> None:
         if self._exchange.closed:

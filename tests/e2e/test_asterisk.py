@@ -133,6 +133,23 @@ async def test_R18_the_second_gateway_completes_what_the_first_can_no_longer(
     assert second.notes("left")[0]["IVR_ASKED"] == "200 result=1 (confirm-7)"
 
 
+async def test_R18_who_hangs_up_with_the_confirming_key_has_confirmed_though_the_gateway_died_while_asking(
+    asterisk: StartAsterisk, dial: Dial, agi_program: RunAgi, clips: dict[str, Samples]
+) -> None:
+    first = await agi_program([*TAKE, *confirmation("7")])
+    second = await agi_program([])
+    pbx = await asterisk(gateways=(first.port, second.port))
+
+    async with dial(pbx) as caller:
+        await caller.wait_until_heard(clips["it/phrase/confirm"])
+        first.send_signal(signal.SIGKILL)
+        await caller.press("1", off_ms=0)
+        await caller.hang_up()
+
+    await second.wait_for("ended")
+    assert second.notes("left")[0]["IVR_ASKED"] == "200 result=1 (confirm-7)"
+
+
 @pytest.mark.parametrize("keys", ["1 x", "1 2x"])
 async def test_R18_who_hangs_up_without_the_confirming_key_has_confirmed_nothing(
     asterisk: StartAsterisk, sipp_call: SippCall, agi_program: RunAgi, keys: str

@@ -389,6 +389,24 @@ class TestStoring:
 
         assert seen == [(asked(REQUEST), REQUEST), ("", REQUEST)]
 
+    async def test_R18_a_confirmed_request_stands_until_it_is_stored_so_that_another_gateway_can_do_it(self) -> None:
+        dies_before, dies_after = AsteriskDouble(["1"]), AsteriskDouble(["1"])
+
+        async def flow(line: AgiLine) -> None:
+            await line.before_confirming(REQUEST)
+            await line.ask(prompt("confirm"))
+            await line.before_saving()
+
+        async def whole_flow(line: AgiLine) -> None:
+            await flow(line)
+            await line.saved(["4712"])
+
+        await heard_by(dies_before, flow)
+        await heard_by(dies_after, whole_flow)
+
+        assert (dies_before.variables["IVR_ASKED"], dies_before.variables["IVR_KEYS"]) == (asked(REQUEST), "1")
+        assert dies_after.variables["IVR_ASKED"] == ""
+
     @pytest.mark.parametrize("request_text", ['a "quoted" \\ request', "${IVR_KEYS}", "a,b&c|d", "(a) (b)", "x" * 800])
     async def test_a_request_of_hostile_characters_comes_back_as_it_was(self, request_text: str) -> None:
         asterisk = AsteriskDouble(["1x"])
@@ -511,7 +529,7 @@ class TestHangingUp:
     async def test_a_process_that_stood_still_after_the_key_stores_nothing_behind_the_callers_back(self) -> None:
         whole = AsteriskDouble(["1"])
         await heard_by(whole, lambda line: confirmed(line, []))
-        gone = AsteriskDouble(["1"], faults=Faults(instead={position(whole, 'SET VARIABLE IVR_ASKED ""'): None}))
+        gone = AsteriskDouble(["1"], faults=Faults(instead={position(whole, "SET VARIABLE IVR_SAVED"): None}))
         stored: list[str] = []
 
         # Without any margin every pause is longer than the dead-man timer's.
