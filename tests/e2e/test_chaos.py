@@ -35,6 +35,8 @@ SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1, 1_
 CALLERS_MAX = 4
 # A round takes about eight seconds; the rest is for a machine that others use too.
 ROUND_S_MAX = 60
+# Rounds between two lines that say how far it is.
+TOLD_EVERY = 10
 
 # Long enough to be told apart from any other, short enough that a call lasts two seconds.
 CLIP_S = 0.2
@@ -124,12 +126,15 @@ async def test_R18_what_callers_were_told_is_true_after_kill_9_at_any_instant(
                 stored = receipts_of(town)
                 for call in this.calls:
                     listen(call, clips)
-                    mistakes = [*untrue(call, stored.get(call.code, []), events)]
+                    mistakes = [*untrue(call, stored.get(call.code, []), events, has_second=second is not None)]
                     wrong += [f"round {number}, pupil {call.code}: {mistake}" for mistake in mistakes]
-                    figures.update(counted(call, stored.get(call.code, []), events))
+                    figures.update(counted(call, stored.get(call.code, []), events, has_second=second is not None))
                     seen[call.code] = stored.get(call.code, [])
                     call.recording = np.zeros(0, np.float32)
                 calls += this.calls
+                if (number + 1) % TOLD_EVERY == 0:
+                    sys.stdout.write(f"{number + 1} rounds, {len(calls)} calls, violations: {wrong or 'none'}\n")
+                    sys.stdout.flush()
         at_the_end = receipts_of(town)
 
     sys.stdout.write(f"\nchaos, seed {SEED}: {ROUNDS} rounds, {len(calls)} calls, {len(wrong)} violations\n")
@@ -273,7 +278,7 @@ def receipt_after(at_s: float, recording: Samples, clips: dict[str, Samples]) ->
     return "".join(each.clip.removeprefix("digits/") for each in digits) if len(digits) == 2 else ""
 
 
-def untrue(call: Call, stored: list[str], events: AmiEvents) -> Iterator[str]:
+def untrue(call: Call, stored: list[str], events: AmiEvents, *, has_second: bool) -> Iterator[str]:
     """What was said or done in this call that the database does not bear out."""
     if len(stored) > 1:
         yield f"one confirmation made {len(stored)} changes"
@@ -289,12 +294,14 @@ def untrue(call: Call, stored: list[str], events: AmiEvents) -> Iterator[str]:
         yield "the fallback said that the change is registered; nothing is stored"
     if call.fallback == "saved-all":
         yield "the fallback spoke of several changes; there was one pupil"
+    if has_second and call.pressed and call.hangs_up_with_the_key and not stored:
+        yield "hung up right after the confirming key while a gateway was up, and nothing is stored"
     told = end_of(call, events).get("Fallback", "")
     if call.fallback and told != f"fallback-{call.fallback}":
         yield f"heard fallback-{call.fallback}, Asterisk says {told or 'none'}"
 
 
-def counted(call: Call, stored: list[str], events: AmiEvents) -> Iterator[str]:
+def counted(call: Call, stored: list[str], events: AmiEvents, *, has_second: bool) -> Iterator[str]:
     """The figures that this call adds to."""
     end = end_of(call, events)
     saved, started = end.get("Saved", ""), end.get("Started", "")
@@ -306,7 +313,8 @@ def counted(call: Call, stored: list[str], events: AmiEvents) -> Iterator[str]:
     if call.receipt:
         yield "receipt heard from the gateway"
     if call.pressed and call.hangs_up_with_the_key:
-        yield f"hung up with the confirming key: {'stored' if stored else 'not stored'}"
+        what = "stored" if stored else "not stored"
+        yield f"hung up with the confirming key, {'second gateway up' if has_second else 'no gateway up'}: {what}"
     if stored:
         yield "changes stored"
 
