@@ -16,7 +16,7 @@ from tests.flow_bench import FlowBench, bench_at
 CATALOGUES = read_catalogues(phrases_folder())
 # Deep enough for every errand of the line with its confirmation, and one key more.
 DEPTH_OF_EVERYTHING = 3
-DEPTH_OF_WHAT_IS_OFFERED = 5
+DEPTH_OF_WHAT_IS_OFFERED = 4
 # The longest errand: code, PIN, a suspension until a date, and hearing of it again until the line gives up.
 PROMPTS_MAX = 400
 
@@ -56,7 +56,7 @@ def _was_confirmed(call: Explored) -> bool:
 
 
 def test_R18_hanging_up_at_any_question_before_the_confirming_key_changes_nothing(bench: FlowBench) -> None:
-    for call in explore(bench.start, DEPTH_OF_WHAT_IS_OFFERED - 1, _offered):
+    for call in explore(bench.start, DEPTH_OF_WHAT_IS_OFFERED, _offered):
         if call.question is None:
             continue
         before = bench.changes_of(call)
