@@ -36,6 +36,10 @@ TONES = {key: ((697, 770, 852, 941)[row], (1209, 1336, 1477)[column])
 TONE_PEAK = 11_600
 # How often SIPp's message log is read: nothing in a call depends on a difference this small.
 POLL_S = 0.01
+# How often what came in is compared with the awaited clip: often enough for a person, seldom enough for twenty callers.
+LISTEN_S = 0.15
+# Packets that are read this late were not late on a machine that is busy; beyond it their count began at another place.
+COUNTED_ANEW_S = 3
 # SIPp and Asterisk are on this machine; beyond this something hangs.
 SIGNALLING_S = 20.0
 
@@ -104,7 +108,7 @@ class Sound(asyncio.DatagramProtocol):
             self._first_at, self._first_timestamp, self._source = now, timestamp, source
         arrived = int((now - self._first_at) * PHONE_HZ)
         place = (timestamp - self._first_timestamp) & 0xFFFFFFFF
-        if source != self._source or abs(place - arrived) > PHONE_HZ // 2:
+        if source != self._source or abs(place - arrived) > COUNTED_ANEW_S * PHONE_HZ:
             # Asterisk began to count anew; from here on arrival tells where we are.
             self._source, self._first_timestamp, place = source, timestamp - arrived & 0xFFFFFFFF, arrived
         self._came.append((place, data[12:]))
@@ -242,7 +246,7 @@ class Caller:
             count = len(heard_names(self.recording, {"clip": clip})) if times > 1 else int(self._just_heard(clip))
             if count >= times:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(LISTEN_S)
         raise AssertionError(f"the clip was not heard {times} times within {timeout_s} s")
 
     def heard(self, clips: Mapping[str, Samples], *, first_s: float | None = None) -> list[str]:

@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytest_asyncio
 from caller import Caller, KeysBy, free_udp_port
-from heard import PHONE_HZ, Samples, from_alaw, to_alaw
+from heard import Samples, from_alaw, invented_clip, to_alaw
+from product import Voice, open_voice, real_sounds
 
 from gateway.asterisk import AsteriskSettings, RunningAsterisk, asterisk_root
 
@@ -52,14 +52,6 @@ def free_tcp_port() -> int:
         return port
 
 
-def invented_clip(name: str, seconds: float = 1.0) -> Samples:
-    """A sound that no other name has: noise like speech in level, with 0.1 s of silence at both ends."""
-    noise = np.random.default_rng(list(name.encode())).normal(0, 3000, int(seconds * PHONE_HZ))
-    edge = PHONE_HZ // 10
-    noise[:edge] = noise[-edge:] = 0
-    return np.asarray(np.clip(noise, -32000, 32000), np.float32)
-
-
 @pytest.fixture(scope="session")
 def test_sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of clips as Asterisk wants it, each an invented sound of a second, in Italian and English."""
@@ -82,6 +74,18 @@ def clips(test_sounds: Path) -> dict[str, Samples]:
     }
 
 
+@pytest.fixture(scope="session")
+def line_sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the product's own clips as Asterisk wants them."""
+    return real_sounds(tmp_path_factory.mktemp("line-sounds"))
+
+
+@pytest.fixture(scope="session")
+def voice(line_sounds: Path) -> Voice:
+    """What the clips of `line_sounds` say."""
+    return open_voice(line_sounds)
+
+
 StartAsterisk = Callable[..., Awaitable[RunningAsterisk]]
 
 
@@ -91,6 +95,19 @@ async def asterisk(tmp_path: Path, test_sounds: Path) -> AsyncIterator[StartAste
 
     `settings` are fields of AsteriskSettings. When the test is over each must have no channel left, and is put away.
     """
+    async with _instances(tmp_path, test_sounds) as start:
+        yield start
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting_asterisk(tmp_path_factory: pytest.TempPathFactory, line_sounds: Path) -> AsyncIterator[StartAsterisk]:
+    """Like `asterisk`, with the product's own clips and for all the tests of a file."""
+    async with _instances(tmp_path_factory.mktemp("asterisk"), line_sounds) as start:
+        yield start
+
+
+@contextlib.asynccontextmanager
+async def _instances(folder: Path, sounds: Path) -> AsyncIterator[StartAsterisk]:
     root = await asterisk_root(get=True)
     running: list[RunningAsterisk] = []
 
@@ -99,7 +116,7 @@ async def asterisk(tmp_path: Path, test_sounds: Path) -> AsyncIterator[StartAste
         rtp_first = 20_000 + free_tcp_port() % 1_000 * 40
         wanted = AsteriskSettings(
             numbers=(NUMBER, "+390350000100"),
-            sounds=test_sounds,
+            sounds=sounds,
             ami_secret="test-only",
             sip_port=free_udp_port(),
             websocket_port=free_tcp_port(),
@@ -108,7 +125,7 @@ async def asterisk(tmp_path: Path, test_sounds: Path) -> AsyncIterator[StartAste
             rtp_first=rtp_first,
             rtp_last=rtp_first + 399,
         )
-        instance = RunningAsterisk(replace(wanted, **settings), tmp_path / f"asterisk-{len(running)}", root)
+        instance = RunningAsterisk(replace(wanted, **settings), folder / f"asterisk-{len(running)}", root)
         await instance.start()
         running.append(instance)
         return instance
@@ -137,7 +154,16 @@ Dial = Callable[..., Caller]
 @pytest.fixture
 def dial(tmp_path: Path) -> Dial:
     """Makes a caller whom the test steers: `async with dial(pbx, to=…, from_=…, keys_by=…) as caller`."""
-    folder = tmp_path / "sipp"
+    return _dialling(tmp_path / "sipp")
+
+
+@pytest.fixture(scope="module")
+def lasting_dial(tmp_path_factory: pytest.TempPathFactory) -> Dial:
+    """Like `dial`, for calls that outlast a test."""
+    return _dialling(tmp_path_factory.mktemp("callers") / "sipp")
+
+
+def _dialling(folder: Path) -> Dial:
     folder.mkdir()
 
     def make(

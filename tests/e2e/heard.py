@@ -43,6 +43,14 @@ def to_alaw(samples: npt.NDArray[np.floating]) -> bytes:
     return order[nearest].astype(np.uint8).tobytes()
 
 
+def invented_clip(name: str, seconds: float = 1.0) -> Samples:
+    """A sound that no other name has: noise like speech in level, with 0.1 s of silence at both ends."""
+    noise = np.random.default_rng(list(name.encode())).normal(0, 3000, int(seconds * PHONE_HZ))
+    edge = PHONE_HZ // 10
+    noise[:edge] = noise[-edge:] = 0
+    return np.asarray(np.clip(noise, -32000, 32000), np.float32)
+
+
 def load_clips(folder: Path, *patterns: str) -> dict[str, Samples]:
     """The clips under `folder` (one language) by their name for Asterisk, such as `phrase/welcome` or `digits/47`.
 

@@ -1,0 +1,181 @@
+"""The product as its callers meet it: its real clips, what was heard told in prompts, and many callers at once.
+
+`Voice` knows the clips that a prompt is spoken with, so that a test says what was heard in the words of the call:
+
+    await voice.assert_heard(caller, "welcome", state("Anna", MONDAY, Presence.PRESENT), "offer-cancel")
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from caller import Caller, free_udp_port
+from heard import Samples, from_alaw, invented_clip, to_alaw
+
+from core.changes import Change, Presence
+from gateway.asterisk import RunningAsterisk
+from gateway.audio import write_clip
+from gateway.files.phrases import phrases_folder, read_catalogues
+from ivr.line import (
+    FirstName,
+    FirstNames,
+    Phrase,
+    Prompt,
+    SpokenDay,
+    SpokenDigits,
+    SpokenPhone,
+    SpokenTime,
+    SpokenWords,
+    TownName,
+    prompt,
+)
+from ivr.prompts import Catalogue
+from ivr.spoken import clips, required_clips, town_clip, words_clip
+from sounds.derive import derive
+
+ROME = ZoneInfo("Europe/Rome")
+TOWN_NAME = "Comune di Roccachiara"
+OFFICE_PHONE = "+390350000199"
+OFFICE_HOURS = "lun-ven 9-12"
+# What the example town says with the same words each time.
+FIXED = {
+    "welcome": prompt("welcome", town=TownName(TOWN_NAME)),
+    "offer-office": prompt("offer-office", phone=SpokenPhone(OFFICE_PHONE), hours=SpokenWords(OFFICE_HOURS)),
+}
+TOWN_CLIPS = Path(__file__).parents[2] / "config" / "municipalities" / "roccachiara" / "sounds"
+CROWD = Path(__file__).parent / "sipp" / "crowd.xml"
+# Forty calls of ten seconds on a machine that others use too; beyond this SIPp hangs.
+CROWD_S = 120
+
+Answer = TypeVar("Answer")
+# A prompt, the id of one without slots, or the name of a clip such as `digits/47`.
+Said = Prompt | str
+
+
+def real_sounds(folder: Path) -> Path:
+    """The product's clips as Asterisk wants them, and an invented sound for what only the example town has."""
+    folder.chmod(0o755)
+    derive(phrases_folder(), folder)
+    for file in sorted(TOWN_CLIPS.rglob("*.alaw")):
+        write_clip(folder / file.relative_to(TOWN_CLIPS).with_suffix(""), file.read_bytes())
+    for language, catalogue in read_catalogues(phrases_folder()).items():
+        crutch = [clip.name for clip in required_clips(catalogue)]
+        for name in (town_clip(TOWN_NAME), words_clip(OFFICE_HOURS), *crutch):
+            if not (folder / language / f"{name}.alaw").exists():
+                write_clip(folder / language / name, to_alaw(invented_clip(f"{language}/{name}")))
+    return folder
+
+
+async def aside(question: Coroutine[Any, Any, Answer]) -> Answer:
+    """What `question` answers, asked on another thread's loop, so that the sound of running calls is not held up."""
+    return await asyncio.to_thread(asyncio.run, question)
+
+
+def state(name: str, day: date, presence: Presence) -> Prompt:
+    """The head of the menu."""
+    return prompt("state", name=FirstName(name), day=SpokenDay(day), presence=Phrase(f"presence-{presence.value}"))
+
+
+def confirm_cancel(day: date, *names: str) -> Prompt:
+    """What is about to be done."""
+    return prompt("confirm-cancel", names=FirstNames(names), day=SpokenDay(day))
+
+
+def receipt_of(change: Change, id: str = "cancelled") -> Prompt:  # noqa: A002 - a phrase's id
+    """How a stored change is told: when it was decided, and its receipt."""
+    at = change.decided.midpoint.astimezone(ROME).time()
+    return prompt(id, time=SpokenTime(at), receipt=SpokenDigits(change.receipt))
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """The clips below `folder`, found by what they say."""
+
+    folder: Path
+    catalogues: Mapping[str, Catalogue]
+    _loaded: dict[str, Samples] = field(default_factory=dict)
+
+    def clip(self, name: str, language: str = "it") -> Samples:
+        """The sound of a clip; of a prompt without slots by its id."""
+        key = f"{language}/{name if '/' in name else f'phrase/{name}'}"
+        if key not in self._loaded:
+            self._loaded[key] = from_alaw((self.folder / f"{key}.alaw").read_bytes())
+        return self._loaded[key]
+
+    def names(self, said: Said, language: str = "it") -> Sequence[str]:
+        """The clips that say it, in order."""
+        if isinstance(said, str) and "/" in said:
+            return (said,)
+        return clips(FIXED.get(said, Prompt(said)) if isinstance(said, str) else said, self.catalogues[language])
+
+    async def wait_for(self, caller: Caller, said: Said, timeout_s: float = 30.0, language: str = "it") -> None:
+        """Return when the last clip of `said` was heard; AssertionError after `timeout_s`."""
+        name = self.names(said, language)[-1]
+        try:
+            await caller.wait_until_heard(self.clip(name, language), timeout_s=timeout_s)
+        except AssertionError:
+            heard = caller.heard({each: self.clip(each) for each in self._phrases()})
+            raise AssertionError(f"{name} was not heard within {timeout_s} s, but {heard}") from None
+
+    async def assert_heard(self, caller: Caller, *said: Said, never: Sequence[Said] = (), language: str = "it") -> None:
+        """All of `said` was heard, each to its end, in this order; others may lie between, but nothing of `never`."""
+        expected = [name for each in said for name in self.names(each, language)]
+        unwanted = [name for each in never for name in self.names(each, language)]
+        wanted = {name: self.clip(name, language) for name in (*expected, *unwanted)}
+        # In a thread, so that calls that go on meanwhile are not held up.
+        heard = await asyncio.to_thread(caller.heard, wanted)
+        rest = iter(heard)
+        assert all(name in rest for name in expected), f"expected {expected}, heard {heard}"
+        assert not set(unwanted) & set(heard), f"{unwanted} was heard: {heard}"
+
+    def _phrases(self) -> Iterator[str]:
+        return (f"phrase/{file.stem}" for file in sorted((self.folder / "it" / "phrase").glob("*.alaw")))
+
+
+def open_voice(folder: Path) -> Voice:
+    return Voice(folder, read_catalogues(phrases_folder()))
+
+
+@dataclass(frozen=True, slots=True)
+class Someone:
+    """An invented pupil of the crowd, the number that calls for it, and its guardian's PIN; all of them are called Anna."""
+
+    code: str
+    number: str
+    pin: str
+
+
+# All of one class that eats every day. No port has such a number, so that a code found in a file was keyed.
+PEOPLE = tuple(Someone(str(70_001 + each), f"+39035000{1_001 + each}", str(8_201 + each)) for each in range(70))
+PEOPLE_ROWS = tuple(
+    f"{each.code},Anna,Verdi,,primaria,1A,,,,Maria,Verdi,,{each.number},yes,it,{each.pin}" for each in PEOPLE
+)
+
+
+async def crowd_calls(
+    pbx: RunningAsterisk, folder: Path, callers: Sequence[Someone], *, keys: str = "1 1", to: str = "800000100"
+) -> None:
+    """All of `callers` call at once, each presses two keys, stays a while and hangs up; each call has to go well."""
+    numbers, errors = folder / "numbers.csv", folder / "crowd.err"
+    numbers.write_text("\n".join(["SEQUENTIAL", *(each.number for each in callers)]) + "\n")
+    first, second = keys.split()
+    process = await asyncio.create_subprocess_exec(
+        *("sipp", "-sf", str(CROWD), f"127.0.0.1:{pbx.settings.sip_port}", "-s", to, "-inf", str(numbers)),
+        *("-i", "127.0.0.1", "-p", str(free_udp_port()), "-mp", str(free_udp_port(even=True)), "-nostdin"),
+        *("-m", str(len(callers)), "-l", str(len(callers)), "-r", "20", "-timeout", str(CROWD_S), "-timeout_error"),
+        *("-key", "first", first, "-key", "second", second, "-trace_err", "-error_file", str(errors)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=folder,
+    )
+    try:
+        status = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert status == 0, f"not every call went well: {errors.read_text()[-2000:] if errors.exists() else status}"
