@@ -6,7 +6,7 @@ The format is `interfaces.md`'s. `parse` says every mistake at once; `Stage` act
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,6 @@ from gateway.store.memory import MemoryStore
 from gateway.telephone import TownDesks, greeting_of, open_desks
 from ivr.explore import drive
 from ivr.flow import Desks, parents_line
-from ivr.line import prompt
 from ivr.prompts import PHRASES
 from ivr.terminal import NoKeysError, ScriptedLine, parse_keys
 
@@ -368,13 +367,33 @@ class _NullJournal:
         """A rehearsal keeps no call log."""
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What one call came to: the ids of the prompts heard, in order, and its outcome."""
+
+    heard: tuple[str, ...]
+    outcome: str
+
+
+# How a call is made: in this town, with these desks, as this step says, under this session's name.
+MakeCall = Callable[[Rehearsed, Desks, Call, str], Awaitable[Called]]
+
+
+async def scripted_call(town: Rehearsed, desks: Desks, call: Call, session: str) -> Called:
+    """A call on the scripted line."""
+    line = ScriptedLine(call.keys)
+    word = await parents_line(line, _NullJournal(), greeting_of(town.municipality), desks, call.caller, session)
+    return Called(line.heard, word)
+
+
 @dataclass(slots=True)
 class Stage:
-    """Runs one file's steps, all to the end."""
+    """Runs one file's steps, all to the end; `make_call` is how its calls are made."""
 
     file: Path
     open_town: OpenTown
     first_town: str | None = None
+    make_call: MakeCall = scripted_call
     clock: FixedClock = field(default_factory=lambda: FixedClock(datetime(1970, 1, 1, tzinfo=UTC)))
     failures: list[Failure | Mistake] = field(default_factory=list)
     heard: tuple[str, ...] = ()
@@ -432,16 +451,12 @@ class Stage:
 
     async def _call(self, call: Call) -> None:
         town = self._here()
-        line = ScriptedLine(call.keys)
         if call.dialled is not None and call.dialled not in town.municipality.numbers:
-            await line.say(prompt("number-not-in-service"))
-            self.heard, self.outcome = line.heard, FAILED
+            self.heard, self.outcome = ("number-not-in-service",), FAILED
             return
         desks = Desks(town.desks.booking, town.desks.access, self._now(), lambda: f"key-{next(self._numbers)}")
-        self.outcome = await parents_line(
-            line, _NullJournal(), greeting_of(town.municipality), desks, call.caller, f"call-{next(self._numbers)}"
-        )
-        self.heard = line.heard
+        called = await self.make_call(town, desks, call, f"call-{next(self._numbers)}")
+        self.heard, self.outcome = called.heard, called.outcome
 
     async def _ask(self, channel: Channel, code: UserCode, action: Action) -> Outcome:
         town, pupil = self._here(), await self._pupil(code)
