@@ -63,10 +63,11 @@ SOCKET_PATH_MAX_BYTES = 107
 
 # Run by a shell in fresh mount and process namespaces: puts the run folder in its place, then becomes Asterisk. Clips
 # and configuration are read-only for it; /proc is that of the new process namespace; names are looked up as this machine
-# looks them up. The last setpriv drops every privilege, and asks again to die with its parent, which the change of
-# user undoes.
+# looks them up. Where the root is no mount of its own, as in a plain chroot, there is nothing to make private. The last
+# setpriv drops every privilege, and asks again to die with its parent, which the change of user undoes.
 CONFINE = """\
 set -e
+mount --make-rprivate / 2>/dev/null || :
 run=$1 sounds=$2 root=$3 place=$4 id=$5
 shift 5
 mkdir -p "$run/data/sounds"
@@ -371,7 +372,7 @@ class RunningAsterisk:
         confined = ("sh", "-c", CONFINE, "sh", *folders, str(ASTERISK_ID), *asterisk)
         return (
             *("setpriv", "--pdeathsig", "KILL", "--"),
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"),
+            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "unchanged", "--"),
             *confined,
         )
 
@@ -380,7 +381,7 @@ class RunningAsterisk:
         assert self._process is not None
         if not self._confined:
             return ()
-        return ("nsenter", "--target", str(self._process.pid), "--mount", "--", "chroot", str(self._root))
+        return ("nsenter", "--target", str(self._process.pid), "--mount", "--root", "--", "chroot", str(self._root))
 
     async def _until_it_answers(self, process: asyncio.subprocess.Process) -> None:
         while True:
