@@ -154,7 +154,7 @@ def _made(
     for engine in having():
         for clip, words in list(missing.items()):
             try:
-                sound, rate_hz = engine.say(words[:CHARACTERS_MAX], language, is_name=is_name)
+                sound, rate_hz = engine.say(words[:CHARACTERS_MAX].lstrip("- "), language, is_name=is_name)
                 alaw = to_alaw(to_phone(sound, rate_hz))
             except (OSError, ValueError, subprocess.SubprocessError):
                 # The next engine may know how to say it; what none can say stays missing, which the start warns of.

@@ -8,6 +8,7 @@ import random
 import re
 import sys
 import tempfile
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,12 +64,27 @@ class Heard:
     heard: str
 
     @property
-    def words_wrong(self) -> int:
-        return distance(self.expected.split(), self.heard.split())
+    def words_missed(self) -> list[str]:
+        """The words whose letters were not heard in one piece; spaces and accents are spelling (`merco le di`)."""
+        blocks = SequenceMatcher(
+            None, letters(self.expected), letters(self.heard), autojunk=False
+        ).get_matching_blocks()
+        missed, start = [], 0
+        for word in self.expected.split():
+            end = start + len(letters(word))
+            if not any(block.a <= start and end <= block.a + block.size for block in blocks):
+                missed.append(word)
+            start = end
+        return missed
 
     @property
     def characters_wrong(self) -> float:
         return distance(list(self.expected), list(self.heard)) / max(1, len(self.expected))
+
+
+def letters(text: str) -> str:
+    """The letters alone, without spaces and accents."""
+    return "".join(each for each in unicodedata.normalize("NFD", text) if each.isalpha())
 
 
 def distance(expected: list[str], found: list[str]) -> int:
@@ -125,12 +141,15 @@ def normal(text: str, language: str) -> str:
     text = re.sub(r"(\d{1,2})[:.](\d{2})\b", lambda at: f"{at[1]}{joint}{int(at[2])}", text)
     text = re.sub(r"(\d+)(st|nd|rd|th)\b", r"\1", text.lower().replace("’", "'"))
     text = re.sub(r"\b([ap])\.?\s?m\b\.?", r"\1 m", said(text, language))
-    return " ".join(re.findall(r"[^\W_]+", text))
+    # "È" and "e" are told apart by the sentence alone.
+    return " ".join("e" if word == "è" else word for word in re.findall(r"[^\W_]+", text))
 
 
 def by_digit(text: str, language: str) -> str:
-    """As `normal`, each digit a word: a code heard as 4712 is a code heard right."""
-    return normal(re.sub(r"(\d)", r" \1 ", text), language)
+    """As `normal`, each digit of a code a word: a code heard as 4712 is a code heard right."""
+    before, code, digits = re.split(r"(conferma|confirmation code|$)", text, maxsplit=1, flags=re.IGNORECASE)
+    apart = re.sub(r"(\d)", r" \1 ", digits)
+    return f"{normal(before, language)} {normal(code + apart, language)}".strip()
 
 
 def played(folder: Path, language: str, names: tuple[str, ...]) -> Audio:
@@ -180,19 +199,9 @@ def key_words(language: str) -> frozenset[str]:
 
 def key_words_missed(heard: list[Heard], language: str) -> tuple[int, list[str]]:
     """How many weekdays, months and digits were said, and which of them were not understood."""
-    keys, count, missed = key_words(language), 0, []
-    for each in heard:
-        expected, found = each.expected.split(), each.heard.split()
-        right = {
-            block.a + at
-            for block in SequenceMatcher(None, expected, found, autojunk=False).get_matching_blocks()
-            for at in range(block.size)
-        }
-        for at, word in enumerate(expected):
-            if word in keys:
-                count += 1
-                if at not in right:
-                    missed.append(f"{word} in {each.what}: {each.heard!r}")
+    keys = key_words(language)
+    count = sum(word in keys for each in heard for word in each.expected.split())
+    missed = [f"{word} in {each.what} {each.heard!r}" for each in heard for word in each.words_missed if word in keys]
     return count, missed
 
 
@@ -221,7 +230,7 @@ def report(language: str, sentences_heard: list[Heard], composed_heard: list[Hea
     """Print the figures, the misses and the worst; whether the limits are kept."""
     everything = [*sentences_heard, *composed_heard]
     total = sum(len(each.expected.split()) for each in everything)
-    right = 1 - sum(each.words_wrong for each in everything) / max(1, total)
+    right = 1 - sum(len(each.words_missed) for each in everything) / max(1, total)
     characters = sum(len(each.expected) for each in everything)
     wrong_characters = sum(each.characters_wrong * len(each.expected) for each in everything)
     misheard = [each for each in sentences_heard if each.characters_wrong > CHARACTERS_WRONG_MAX]

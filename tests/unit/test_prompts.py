@@ -72,7 +72,7 @@ def test_the_voice_reads_a_whole_sentence_or_one_that_goes_on_with_a_slot() -> N
     said = {clip.name: clip.words for clip in CATALOGUES["it"].clips}
 
     assert said["phrase/goodbye"] == "Arrivederci."
-    assert said["phrase/presence-present"] == "pasto prenotato."
+    assert said["phrase/presence-present"] == "il pasto è prenotato."
     assert said["phrase/cancelled-1"] == "Disdetta registrata,"
     assert said["phrase/cancelled-2"] == "Codice di conferma:"
 

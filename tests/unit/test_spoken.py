@@ -46,7 +46,7 @@ def test_the_state_of_a_day_reads_as_italian() -> None:
         "state", name=FirstName("Anna"), day=SpokenDay(date(2026, 11, 24)), presence=Phrase("presence-present")
     )
 
-    assert words(state, IT) == "Anna, martedì 24 novembre: pasto prenotato."
+    assert words(state, IT) == "Anna, martedì 24 novembre: il pasto è prenotato."
     assert clips(state, IT) == ("name/anna", "weekday/2", "day/1124", "phrase/presence-present")
     assert words(state, EN) == "Anna, Tuesday 24 November: meal booked."
 
