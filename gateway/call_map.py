@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from core.people import NewPupil, People
+from core.people import People
 from gateway.clock import FixedClock
 from gateway.municipality import Municipality
-from gateway.opening import eve_of_service
+from gateway.opening import eve_of_service, recognised
 from gateway.rehearsal import OpenTown
 from gateway.telephone import greeting_of
 from ivr.explore import Explored, play
@@ -84,9 +84,9 @@ class CallTree:
 def call_tree(open_town: OpenTown, people: People, town: Municipality) -> CallTree:
     """Play the calls of a town's own people, on the evening before its first day, and put them together."""
     evening = eve_of_service([town], datetime(town.town.calendar.service.first.year, 1, 1, tzinfo=UTC))
-    recognised = {number: [*pupils] for number, pupils in _recognised(people)}
-    one = next((number for number, pupils in recognised.items() if len(pupils) == 1), None)
-    several = next((number for number, pupils in recognised.items() if len(pupils) > 1), None)
+    known = list(recognised(people))
+    one = next((number for number, pupils in known if len(pupils) == 1), None)
+    several = next((number for number, pupils in known if len(pupils) > 1), None)
     coded = next(
         (
             (pupil.user_code, pin)
@@ -110,14 +110,6 @@ def call_tree(open_town: OpenTown, people: People, town: Municipality) -> CallTr
             for title, (number, at, depth) in situations.items()
         }
     )
-
-
-def _recognised(people: People) -> Iterator[tuple[str, list[NewPupil]]]:
-    """Each number that tells its guardian, with the guardian's pupils."""
-    phones = [guardian.phone for guardian in people.guardians]
-    for index, guardian in enumerate(people.guardians):
-        if guardian.phone and guardian.recognise and phones.count(guardian.phone) == 1:
-            yield guardian.phone, [pupil for pupil in people.pupils if index in pupil.guardians]
 
 
 def svg(tree: CallTree, catalogue: Catalogue) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
@@ -16,7 +17,14 @@ from core.desk import Request, Suspend
 from core.people import People
 from core.window import Channel
 from gateway.app import Hallway, Log
-from gateway.asterisk import AsteriskFailed, AsteriskSettings, RunningAsterisk, asterisk_root, kept_secret
+from gateway.asterisk import (
+    AsteriskFailed,
+    AsteriskSettings,
+    RunningAsterisk,
+    asterisk_root,
+    dialled_forms,
+    kept_secret,
+)
 from gateway.clips import read_clips
 from gateway.files.load import Configuration
 from gateway.files.people import read_people
@@ -35,7 +43,7 @@ from gateway.installation import (
     sounds_folder,
 )
 from gateway.municipality import Municipality
-from gateway.opening import eve_of_service
+from gateway.opening import eve_of_service, recognised
 from gateway.rehearsal import SkippedTimeError, local_instant, parse_instant
 from gateway.store.engine import database_path, open_store
 from gateway.town_clips import make_clips, summary
@@ -237,8 +245,12 @@ class Demonstration:
         town = self._towns[0]
         now = house.now().astimezone(town.timezone)
         sip = house.settings.sip
-        number = town.numbers[0]
-        say = self._console.print
+        known = _callers(town)
+
+        def say(line: str = "") -> None:
+            # Long lines are the terminal's to wrap: what is copied from them stays whole.
+            self._console.print(line, soft_wrap=True, highlight=False)
+
         say()
         say(f"[bold]Pronto Mensa answers for {escape(town.name)}.[/]")
         if house.offset:
@@ -246,40 +258,55 @@ class Demonstration:
         else:
             say(f"  The clock is the real one: {now:%A %d %B %Y, %H:%M:%S}.")
         if why_none:
-            say(f"  [yellow]No Asterisk, so no telephone: {escape(why_none)}[/]")
+            say(f"  [yellow]No Asterisk, so no telephone.[/] {escape(why_none)}")
         else:
-            address = "" if sip.port == 5060 else f":{sip.port}"
-            say(f"  Call with any softphone, no account needed:  [bold]sip:{number}@{sip.host}{address}[/]")
-        for hint in _callers(town):
-            say(f"    {escape(hint)}")
-        say("  In this terminal's neighbour:")
-        say("    make phone                              the same call without a softphone")
-        say("    .venv/bin/mensa calls tail --follow     who calls, as it happens")
-        say("    .venv/bin/mensa presence 50004          what a pupil gets, and the receipt behind it")
+            address = sip.host if sip.port == 5060 else f"{sip.host}:{sip.port}"
+            say(
+                f"  Call with any softphone, no account needed:  [bold]sip:{dialled_forms(town.numbers[:1])[-1]}@{address}[/]"
+            )
+        for line in known.lines:
+            say(f"    {escape(line)}")
+        say("  Beside it, in another terminal:")
+        say("    make phone                             the same call without a softphone")
+        say("    .venv/bin/mensa calls tail --follow    who calls, as it happens")
+        say(f"    .venv/bin/mensa presence {known.code:<13} what a pupil gets, and the receipt behind it")
         say(
-            f"  Health: http://{house.settings.web.host}:{house.settings.web.port}/health · Ctrl-C puts everything away."
+            f"  Health: http://{house.settings.web.host}:{house.settings.web.port}/health. Ctrl-C puts everything away."
         )
         say()
 
 
-def _callers(town: Municipality) -> list[str]:
-    """How to be somebody of the example: a recognised number, and a code with its PIN."""
+@dataclass(frozen=True, slots=True)
+class _Callers:
+    """How to be somebody of the example, and a code to ask about."""
+
+    lines: tuple[str, ...]
+    code: str
+
+
+def _callers(town: Municipality) -> _Callers:
+    """A recognised number with one pupil, one with several, and a code with its PIN."""
     people = read_people(town.people_file, town) if town.people_file else None
     if not isinstance(people, People):
-        return []
-    hints: list[str] = []
-    for index, guardian in enumerate(people.guardians):
-        codes = [pupil.user_code for pupil in people.pupils if index in pupil.guardians]
-        if codes and guardian.recognise and guardian.phone and len(hints) < 2:
-            hints.append(
-                f"as {guardian.phone} (set it as your caller id): recognised, {' and '.join(codes)}; press 1 1"
+        return _Callers((), "CODE")
+    lines: dict[bool, str] = {}
+    code = people.pupils[0].user_code if people.pupils else "CODE"
+    for number, pupils in recognised(people):
+        codes = [pupil.user_code for pupil in pupils]
+        if len(codes) == 1 and False not in lines:
+            code = codes[0]
+            lines[False] = f"with the caller id {number} it knows you: pupil {code}; 1 1 cancels"
+        elif len(codes) > 1 and True not in lines:
+            lines[True] = (
+                f"with the caller id {number} it knows you: pupils {' and '.join(codes)}; 9 1 1 cancels for all"
             )
     for pupil in people.pupils:
         pins = [people.guardians[each].pin for each in pupil.guardians if people.guardians[each].pin]
-        if pins:
-            hints.append(f"as anybody else: code {pupil.user_code}, PIN {pins[0]}, then 1 1 to cancel")
-            break
-    return hints
+        if pupil.user_code == code and pins:
+            return _Callers(
+                (*lines.values(), f"with any other it asks: code {code}, PIN {pins[0]}; then 1 1 cancels"), code
+            )
+    return _Callers(tuple(lines.values()), code)
 
 
 def _without_ami(configuration: Configuration) -> Configuration:

@@ -1,9 +1,10 @@
-"""When a rehearsal begins: the evening before the next service day, as the line has just opened for half an hour."""
+"""When a rehearsal begins, and who of a town's people can call in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, time
 
 from core.calendar import ONE_DAY, opening_instant
+from core.people import NewPupil, People
 from gateway.municipality import Municipality
 
 # Half an hour after most lines open, when most families call.
@@ -21,3 +22,11 @@ def eve_of_service(towns: Sequence[Municipality], now: datetime) -> datetime:
         if served:
             return opening_instant(min(served) - ONE_DAY, STARTS_AT, calendar.timezone)
     return opening_instant(tomorrow - ONE_DAY, STARTS_AT, calendar.timezone)
+
+
+def recognised(people: People) -> Iterator[tuple[str, list[NewPupil]]]:
+    """Each number that tells its guardian, with the guardian's pupils."""
+    phones = [guardian.phone for guardian in people.guardians]
+    for index, guardian in enumerate(people.guardians):
+        if guardian.phone and guardian.recognise and phones.count(guardian.phone) == 1:
+            yield guardian.phone, [pupil for pupil in people.pupils if index in pupil.guardians]
