@@ -19,7 +19,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import pytest
 import pytest_asyncio
 from caller import Caller, KeysBy, free_udp_port
 from heard import Samples, from_alaw, invented_clip, to_alaw
-from product import Voice, open_voice, real_sounds
+from product import Dial, Line, PutUp, StartAsterisk, Voice, no_channel_left, open_voice, put_up_line, real_sounds
 
 from gateway.asterisk import AsteriskSettings, RunningAsterisk, asterisk_root
 
@@ -86,9 +88,6 @@ def voice(line_sounds: Path) -> Voice:
     return open_voice(line_sounds)
 
 
-StartAsterisk = Callable[..., Awaitable[RunningAsterisk]]
-
-
 @pytest_asyncio.fixture
 async def asterisk(tmp_path: Path, test_sounds: Path) -> AsyncIterator[StartAsterisk]:
     """Starts instances of Asterisk on free ports: `await asterisk(gateways=(agi_port, agi_port_2), **settings)`.
@@ -110,6 +109,7 @@ async def lasting_asterisk(tmp_path_factory: pytest.TempPathFactory, line_sounds
 async def _instances(folder: Path, sounds: Path) -> AsyncIterator[StartAsterisk]:
     root = await asterisk_root(get=True)
     running: list[RunningAsterisk] = []
+    numbers = count()
 
     async def start(gateways: tuple[int, int], **settings: Any) -> RunningAsterisk:
         # Two ports a call; the range begins somewhere else for each instance.
@@ -125,7 +125,7 @@ async def _instances(folder: Path, sounds: Path) -> AsyncIterator[StartAsterisk]
             rtp_first=rtp_first,
             rtp_last=rtp_first + 399,
         )
-        instance = RunningAsterisk(replace(wanted, **settings), folder / f"asterisk-{len(running)}", root)
+        instance = RunningAsterisk(replace(wanted, **settings), folder / f"asterisk-{next(numbers)}", root)
         await instance.start()
         running.append(instance)
         return instance
@@ -137,18 +137,6 @@ async def _instances(folder: Path, sounds: Path) -> AsyncIterator[StartAsterisk]
     finally:
         for instance in running:
             await instance.stop()
-
-
-async def no_channel_left(pbx: RunningAsterisk, timeout_s: float = 15.0) -> None:
-    """Return when Asterisk holds no channel any more; AssertionError after `timeout_s`."""
-    for _ in range(int(timeout_s / 0.1)):
-        if (said := await pbx.command("core show channels count")).startswith("0 active channels"):
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"a channel was left behind: {said}")
-
-
-Dial = Callable[..., Caller]
 
 
 @pytest.fixture
@@ -172,6 +160,18 @@ def _dialling(folder: Path) -> Dial:
         return Caller(folder, pbx.settings.sip_port, to=to, from_=from_, keys_by=keys_by)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def put_up(
+    tmp_path_factory: pytest.TempPathFactory, lasting_asterisk: StartAsterisk, voice: Voice, lasting_dial: Dial
+) -> PutUp:
+    """Puts up the whole product: `async with put_up("a name", at=…, gateways=(0, 1)) as line`; see `put_up_line`."""
+
+    def up(name: str, **how: Any) -> AbstractAsyncContextManager[Line]:
+        return put_up_line(tmp_path_factory.mktemp(name), lasting_asterisk, voice, lasting_dial, **how)
+
+    return up
 
 
 SippCall = Callable[..., Awaitable[Caller]]

@@ -90,6 +90,8 @@ def heard(
 
     `first_s` compares only the beginning of each clip: what a key interrupts is heard from its beginning on, not to its end.
     """
+    # The last packet of a call's last clip is not always sent.
+    recording = np.concatenate((recording, np.zeros(PHONE_HZ // 10, np.float32)))
     found: list[tuple[Heard, int]] = []
     for name, whole in clips.items():
         clip = whole if first_s is None else whole[: int(first_s * PHONE_HZ)]

@@ -6,17 +6,19 @@
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from caller import Caller, free_udp_port
+from caller import Caller, KeysBy, free_udp_port
 from heard import Samples, from_alaw, invented_clip, to_alaw
+from town import EVENING, HOUSE, MONDAY, TOWN, Gateway, TownOnDisk, open_town
 
-from core.changes import Change, Presence
+from core.changes import Change, Kind, Presence
 from gateway.asterisk import RunningAsterisk
 from gateway.audio import write_clip
 from gateway.files.phrases import phrases_folder, read_catalogues
@@ -46,12 +48,17 @@ FIXED = {
     "welcome": prompt("welcome", town=TownName(TOWN_NAME)),
     "offer-office": prompt("offer-office", phone=SpokenPhone(OFFICE_PHONE), hours=SpokenWords(OFFICE_HOURS)),
 }
-TOWN_CLIPS = Path(__file__).parents[2] / "config" / "municipalities" / "roccachiara" / "sounds"
+TOWN_CLIPS = HOUSE / "config" / "municipalities" / TOWN / "sounds"
 CROWD = Path(__file__).parent / "sipp" / "crowd.xml"
 # Forty calls of ten seconds on a machine that others use too; beyond this SIPp hangs.
 CROWD_S = 120
 
 Answer = TypeVar("Answer")
+Scene = Callable[[Any], Awaitable[Any]]
+SceneType = TypeVar("SceneType", bound=Scene)
+Dial = Callable[..., Caller]
+StartAsterisk = Callable[..., Awaitable[RunningAsterisk]]
+PutUp = Callable[..., AbstractAsyncContextManager["Line"]]
 # A prompt, the id of one without slots, or the name of a clip such as `digits/47`.
 Said = Prompt | str
 
@@ -154,6 +161,111 @@ PEOPLE = tuple(Someone(str(70_001 + each), f"+39035000{1_001 + each}", str(8_201
 PEOPLE_ROWS = tuple(
     f"{each.code},Anna,Verdi,,primaria,1A,,,,Maria,Verdi,,{each.number},yes,it,{each.pin}" for each in PEOPLE
 )
+
+
+def stranger(number: int) -> str:
+    """A number that is nobody's: such a caller keys a code, and the call is found in the log by it."""
+    return f"+3903500090{number:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The whole product, up: a town with its gateways and its Asterisk, and somebody to call it."""
+
+    town: TownOnDisk
+    gateways: list[Gateway]
+    pbx: RunningAsterisk
+    voice: Voice
+    dial: Dial
+
+    def call(self, number: str, keys_by: KeysBy = "rfc4733") -> Caller:
+        return self.dial(self.pbx, from_=number, keys_by=keys_by)
+
+    async def changes(self, code: str) -> Sequence[Change]:
+        return list(await aside(self.town.changes(code)))
+
+    async def cancelled(self, code: str, day: date = MONDAY) -> Change:
+        """The one change of this pupil, which cancelled that day."""
+        [change] = await self.changes(code)
+        assert (change.kind, change.first, change.last) == (Kind.CANCEL, day, day)
+        assert await aside(self.town.presence(code, day)) is Presence.CANCELLED
+        return change
+
+    async def unchanged(self, code: str) -> None:
+        assert await self.changes(code) == []
+        assert await aside(self.town.presence(code, MONDAY)) is Presence.PRESENT
+
+
+async def no_channel_left(pbx: RunningAsterisk, timeout_s: float = 15.0) -> None:
+    """Return when Asterisk holds no channel any more; AssertionError after `timeout_s`."""
+    for _ in range(int(timeout_s / 0.1)):
+        if (said := await pbx.command("core show channels count")).startswith("0 active channels"):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"a channel was left behind: {said}")
+
+
+@asynccontextmanager
+async def put_up_line(
+    folder: Path,
+    asterisk: StartAsterisk,
+    voice: Voice,
+    dial: Dial,
+    *,
+    at: str = EVENING,
+    gateways: Sequence[int] = (0,),
+) -> AsyncIterator[Line]:
+    """The example town with many families more, its clock at `at`; `gateways` are those of the two that are up."""
+    people = (HOUSE / "config" / "municipalities" / TOWN / "people.csv").read_text(encoding="utf-8")
+    everybody = "\n".join([people.rstrip(), *PEOPLE_ROWS]) + "\n"
+    async with open_town(folder, voice.folder, at, people=everybody) as town:
+        pbx = await asterisk(town.agi_ports, **town.asterisk())
+        up = [await town.serve(number) for number in gateways]
+        for gateway in up:
+            await gateway.hears_asterisk()
+        yield Line(town, up, pbx, voice, dial)
+        await no_channel_left(pbx)
+
+
+class Together:
+    """Calls of one file that take long and do not touch each other's pupils: all go on at once, each test asks for its own."""
+
+    def __init__(self) -> None:
+        self._scenes: list[Scene] = []
+
+    def at_once(self, scene: SceneType) -> SceneType:
+        """Marks a coroutine function as one of them."""
+        self._scenes.append(scene)
+        return scene
+
+    @asynccontextmanager
+    async def going_on(self, place: Any) -> "AsyncIterator[Outcomes]":
+        """All of them, each called with `place`."""
+        outcomes = Outcomes({scene: asyncio.ensure_future(scene(place)) for scene in self._scenes})
+        try:
+            yield outcomes
+        finally:
+            await outcomes.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What came of calls that go on at once: `await outcomes(scene)`."""
+
+    _going_on: Mapping[Scene, "asyncio.Future[Any]"]
+
+    async def __call__(self, scene: Callable[[Any], Awaitable[Answer]]) -> Answer:
+        answer: Answer = await asyncio.shield(self._going_on[scene])
+        return answer
+
+    async def all(self) -> None:
+        """Return when all have ended, well or not."""
+        await asyncio.wait(self._going_on.values())
+
+    async def cancel(self) -> None:
+        for each in self._going_on.values():
+            each.cancel()
+        await asyncio.gather(*self._going_on.values(), return_exceptions=True)
 
 
 async def crowd_calls(

@@ -7,20 +7,29 @@ at its own.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from caller import Caller, KeysBy
-from conftest import Dial, StartAsterisk, no_channel_left
-from product import PEOPLE, PEOPLE_ROWS, Someone, Voice, aside, confirm_cancel, crowd_calls, receipt_of, state
-from town import HOUSE, MONDAY, TOWN, Gateway, TownOnDisk, open_town
+from product import (
+    PEOPLE,
+    Line,
+    Outcomes,
+    PutUp,
+    Someone,
+    Together,
+    confirm_cancel,
+    crowd_calls,
+    no_channel_left,
+    receipt_of,
+    state,
+    stranger,
+)
+from town import MONDAY, TOWN
 
-from core.changes import Change, Kind, Presence
-from gateway.asterisk import RunningAsterisk
+from core.changes import Change, Presence
 from ivr.line import FirstName, Phrase, prompt
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -43,74 +52,22 @@ LEAVERS = PEOPLE[42:47]
 CAREFUL, CODED, MISTAKEN, LOCKED, SILENT, BY_INFO, BY_TONES = PEOPLE[47:54]
 WRONG_PINS = ("9147", "9258", "9369")
 
-
-def stranger(number: int) -> str:
-    """A number that is nobody's: such a caller keys a code, and the call is found in the log by it."""
-    return f"+3903500090{number:02}"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The whole product, up: a town with its gateway and its Asterisk, and somebody to call it."""
-
-    town: TownOnDisk
-    gateway: Gateway
-    pbx: RunningAsterisk
-    voice: Voice
-    dial: Dial
-
-    def call(self, number: str, keys_by: KeysBy = "rfc4733") -> Caller:
-        return self.dial(self.pbx, from_=number, keys_by=keys_by)
-
-    async def cancelled(self, code: str) -> Change:
-        """The one change of this pupil, which cancelled Monday."""
-        [change] = await aside(self.town.changes(code))
-        assert (change.kind, change.first, change.last) == (Kind.CANCEL, MONDAY, MONDAY)
-        assert await aside(self.town.presence(code, MONDAY)) is CANCELLED
-        return change
-
-    async def unchanged(self, code: str) -> None:
-        assert list(await aside(self.town.changes(code))) == []
-        assert await aside(self.town.presence(code, MONDAY)) is PRESENT
+EVENING = Together()
+at_once = EVENING.at_once
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def line(
-    tmp_path_factory: pytest.TempPathFactory,
-    line_sounds: Path,
-    lasting_asterisk: StartAsterisk,
-    voice: Voice,
-    lasting_dial: Dial,
-) -> AsyncIterator[Line]:
-    """The example town with many families more, on the evening before a Monday."""
-    people = (HOUSE / "config" / "municipalities" / TOWN / "people.csv").read_text(encoding="utf-8")
-    everybody = "\n".join([people.rstrip(), *PEOPLE_ROWS]) + "\n"
-    async with open_town(tmp_path_factory.mktemp("town"), line_sounds, people=everybody) as town:
-        gateway = await town.serve()
-        pbx = await lasting_asterisk(town.agi_ports, **town.asterisk())
-        await gateway.hears_asterisk()
-        yield Line(town, gateway, pbx, voice, lasting_dial)
-
-
-OneCall = Callable[[Line], Awaitable[Any]]
-Evening = Callable[[OneCall], Awaitable[Any]]
-EVENING: list[OneCall] = []
-
-
-def at_once(call: OneCall) -> OneCall:
-    """This call is one of the evening's; a test asks for what came of it: `await evening(call)`."""
-    EVENING.append(call)
-    return call
+async def line(put_up: PutUp) -> AsyncIterator[Line]:
+    """On the evening before a Monday."""
+    async with put_up("evening") as line:
+        yield line
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def evening(line: Line) -> AsyncIterator[Evening]:
+async def evening(line: Line) -> AsyncIterator[Outcomes]:
     """All calls of the evening, going on at the same time."""
-    calls = {call: asyncio.ensure_future(call(line)) for call in EVENING}
-    yield lambda call: calls[call]
-    for call in calls.values():
-        call.cancel()
-    await asyncio.gather(*calls.values(), return_exceptions=True)
+    async with EVENING.going_on(line) as outcomes:
+        yield outcomes
 
 
 @at_once
@@ -129,7 +86,7 @@ async def emmas_mother(line: Line) -> tuple[Caller, Change]:
 
 
 async def test_a_known_caller_cancels_tomorrow_with_two_keys_and_hears_what_was_stored(
-    line: Line, evening: Evening
+    line: Line, evening: Outcomes
 ) -> None:
     caller, change = await evening(emmas_mother)
 
@@ -146,7 +103,7 @@ async def test_a_known_caller_cancels_tomorrow_with_two_keys_and_hears_what_was_
     assert change.receipt in shown
 
 
-async def test_a_clerk_reads_in_the_log_what_happened_in_a_call(line: Line, evening: Evening) -> None:
+async def test_a_clerk_reads_in_the_log_what_happened_in_a_call(line: Line, evening: Outcomes) -> None:
     _, change = await evening(emmas_mother)
     record = await line.town.call_from(EMMAS_NUMBER)
 
@@ -183,7 +140,7 @@ async def who_keys_code_and_pin(line: Line) -> tuple[Caller, Change]:
     return caller, change
 
 
-async def test_a_caller_who_is_not_known_keys_code_and_pin(line: Line, evening: Evening) -> None:
+async def test_a_caller_who_is_not_known_keys_code_and_pin(line: Line, evening: Outcomes) -> None:
     caller, change = await evening(who_keys_code_and_pin)
 
     await line.voice.assert_heard(
@@ -210,7 +167,7 @@ async def who_mistakes_the_pin(line: Line) -> Caller:
 
 
 async def test_after_three_wrong_pins_the_caller_hears_the_office_and_nothing_has_changed(
-    line: Line, evening: Evening
+    line: Line, evening: Outcomes
 ) -> None:
     caller = await evening(who_mistakes_the_pin)
 
@@ -240,7 +197,7 @@ async def who_is_locked_out(line: Line) -> tuple[list[Caller], Change]:
     return [*callers, caller], change
 
 
-async def test_R28_the_fifth_wrong_pin_locks_the_code_and_not_the_family(line: Line, evening: Evening) -> None:
+async def test_R28_the_fifth_wrong_pin_locks_the_code_and_not_the_family(line: Line, evening: Outcomes) -> None:
     (wrong, fifth, right, family), change = await evening(who_is_locked_out)
 
     await line.voice.assert_heard(wrong, "wrong-code", "phrase/offer-office-1", never=("phrase/locked-1",))
@@ -265,7 +222,7 @@ async def who_type_ahead(line: Line) -> list[tuple[Caller, Change]]:
     return await asyncio.gather(*(_in_one_burst(line, code, number) for number, code in enumerate(BURSTS, 10)))
 
 
-async def test_a_whole_call_typed_ahead_in_one_burst_is_taken_key_by_key(line: Line, evening: Evening) -> None:
+async def test_a_whole_call_typed_ahead_in_one_burst_is_taken_key_by_key(line: Line, evening: Outcomes) -> None:
     for caller, _ in await evening(who_type_ahead):
         await line.voice.assert_heard(
             caller, "phrase/cancelled-1", "phrase/cancelled-2", never=("wrong-code", "wrong-key", "enter-code-again")
@@ -282,7 +239,7 @@ async def who_thinks_better_of_it(line: Line) -> Caller:
     return caller
 
 
-async def test_R18_who_hangs_up_before_confirming_has_changed_nothing(line: Line, evening: Evening) -> None:
+async def test_R18_who_hangs_up_before_confirming_has_changed_nothing(line: Line, evening: Outcomes) -> None:
     await evening(who_thinks_better_of_it)
 
     record = await line.town.call_from(CAREFUL.number)
@@ -306,7 +263,7 @@ async def who_hang_up_with_the_confirming_key(line: Line) -> None:
     await asyncio.gather(*leaving)
 
 
-async def test_R18_the_confirming_key_counts_also_in_the_moment_of_hanging_up(line: Line, evening: Evening) -> None:
+async def test_R18_the_confirming_key_counts_also_in_the_moment_of_hanging_up(line: Line, evening: Outcomes) -> None:
     await evening(who_hang_up_with_the_confirming_key)
 
     for who in LEAVERS:
@@ -322,7 +279,7 @@ async def who_says_nothing(line: Line) -> Caller:
     return caller
 
 
-async def test_silence_ends_with_the_office_and_never_in_a_loop(line: Line, evening: Evening) -> None:
+async def test_silence_ends_with_the_office_and_never_in_a_loop(line: Line, evening: Outcomes) -> None:
     caller = await evening(who_says_nothing)
 
     menu = ("welcome", state("Anna", MONDAY, PRESENT), "offer-cancel", "offer-bland", "offer-suspend", "offer-more")
@@ -346,7 +303,7 @@ async def paolo(line: Line) -> tuple[Caller, Change, Change]:
     return caller, *changes
 
 
-async def test_R21_nine_acts_for_both_siblings_each_with_a_receipt(line: Line, evening: Evening) -> None:
+async def test_R21_nine_acts_for_both_siblings_each_with_a_receipt(line: Line, evening: Outcomes) -> None:
     caller, marcos, sofias = await evening(paolo)
 
     await line.voice.assert_heard(
@@ -377,7 +334,7 @@ async def whose_phones_send_no_events(line: Line) -> tuple[Caller, Caller]:
     return await asyncio.gather(_presses(line, BY_INFO, "info"), _presses(line, BY_TONES, "tones"))
 
 
-async def test_keys_count_also_by_sip_info_and_as_tones_in_the_sound(line: Line, evening: Evening) -> None:
+async def test_keys_count_also_by_sip_info_and_as_tones_in_the_sound(line: Line, evening: Outcomes) -> None:
     await evening(whose_phones_send_no_events)
 
     for who in (BY_INFO, BY_TONES):
@@ -385,8 +342,8 @@ async def test_keys_count_also_by_sip_info_and_as_tones_in_the_sound(line: Line,
         assert (await line.town.call_from(who.number)).receipts == (change.receipt,)
 
 
-async def test_forty_calls_at_once_are_all_confirmed(line: Line, evening: Evening, tmp_path: Path) -> None:
-    await asyncio.gather(*map(evening, EVENING))
+async def test_forty_calls_at_once_are_all_confirmed(line: Line, evening: Outcomes, tmp_path: Path) -> None:
+    await evening.all()
 
     listeners = asyncio.gather(*(_presses(line, who, "rfc4733") for who in LISTENERS))
     _, heard = await asyncio.gather(crowd_calls(line.pbx, tmp_path, CROWD), listeners)
@@ -403,9 +360,9 @@ async def test_forty_calls_at_once_are_all_confirmed(line: Line, evening: Evenin
 
 
 async def test_no_keyed_code_or_pin_stands_in_any_file_that_asterisk_or_the_gateway_wrote(
-    line: Line, evening: Evening
+    line: Line, evening: Outcomes
 ) -> None:
-    await asyncio.gather(*map(evening, EVENING))
+    await evening.all()
 
     # Alone, since part of a longer number, such as an instant's microseconds, was keyed by nobody.
     keyed = "|".join([*WRONG_PINS, *(word for who in (CODED, MISTAKEN, LOCKED) for word in (who.code, who.pin))])
@@ -417,7 +374,7 @@ async def test_no_keyed_code_or_pin_stands_in_any_file_that_asterisk_or_the_gate
         for path in folder.rglob("*")
         if path.is_file() and entered not in path.parents and not path.name.startswith("mensa.db")
     ]
-    assert {line.pbx.log, line.gateway.log} <= set(written)
+    assert {line.pbx.log, line.gateways[0].log} <= set(written)
     assert [path for path in written if secret.search(path.read_bytes())] == []
     events = json.dumps([event.fields for event in await line.town.call_events()])
     assert secret.search(events.encode()) is None
