@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from core.ports import Clock
 from gateway.call_map import call_tree, svg
+from gateway.cli_desk import run_or_exit
 from gateway.cli_options import (
     ANSWER_IS_NO,
     CONFIG,
@@ -29,6 +30,7 @@ from gateway.cli_options import (
     fail,
     load_or_exit,
     print_json,
+    write_or_exit,
 )
 from gateway.clock import FixedClock
 from gateway.files.load import Configuration
@@ -38,7 +40,7 @@ from gateway.installation import PIN_KEY_FILE, database_url, has_database, rehea
 from gateway.municipality import Municipality
 from gateway.numbers import normalise_number
 from gateway.opening import eve_of_service
-from gateway.pin_key import load_or_create_pin_key
+from gateway.pin_key import check_pin_key, load_pin_key
 from gateway.rehearsal import (
     At,
     OpenTown,
@@ -95,7 +97,7 @@ def phone(
     if scripted is None and not sys.stdin.isatty():
         fail("phone: there is no terminal to press keys in; say what is keyed with --keys")
     instant = None if at is None else _instant(at, municipality)
-    asyncio.run(_phone(configuration, municipality, number, instant, scripted, as_json, save))
+    run_or_exit(_phone(configuration, municipality, number, instant, scripted, as_json, save))
 
 
 async def _phone(
@@ -109,9 +111,11 @@ async def _phone(
 ) -> None:
     catalogues = read_catalogues(phrases_folder())
     console, hints = Console(), Console(stderr=True)
+    heard: list[dict[str, str]] = []
 
     def show(prompt: Prompt, language: str) -> None:
         said = words(prompt, catalogues[language])
+        heard.append({"id": prompt.id, "words": said})
         if said and not as_json:
             console.print(f"  [cyan]{escape(said)}[/]  [dim]{prompt.id}[/]", soft_wrap=True)
 
@@ -122,7 +126,8 @@ async def _phone(
         clock = usual_clock
         if at is not None:
             clock = FixedClock(local_instant(at.wall, municipality.timezone), at.bound)
-        now = clock.read().midpoint.astimezone(municipality.timezone)
+        reading = clock.read()
+        now = reading.midpoint.astimezone(municipality.timezone)
         line: ScriptedLine
         if keys is None:
             hints.print(f"[dim]{now:%A %d %B %Y, %H:%M}. Press keys as on a telephone; x hangs up.[/]")
@@ -133,7 +138,6 @@ async def _phone(
             line, _NoJournal(), greeting_of(municipality), desks.for_calls(clock), caller, "terminal"
         )
         if as_json:
-            heard = [{"id": each.id, "words": words(each, catalogues[line.language])} for each in line.prompts]
             print_json(
                 {
                     "town": municipality.key,
@@ -146,20 +150,20 @@ async def _phone(
         else:
             console.print(f"[bold]{word}[/]")
         if save is not None:
-            called = caller or "anonymous"
-            text = _rehearsal(municipality, now, called, keys if keys is not None else line.keyed, line.heard, word)
-            await asyncio.to_thread(save.write_text, text, encoding="utf-8")
+            began = At(now.replace(tzinfo=None), reading.bound)
+            keyed = keys if keys is not None else line.keyed
+            text = _rehearsal(municipality, began, caller or "anonymous", keyed, line.heard, word)
+            await asyncio.to_thread(write_or_exit, save, text, "--save")
             hints.print(
                 f"[dim]{escape(str(save))}: written; run it with mensa rehearse {escape(shlex.quote(str(save)))}[/]"
             )
 
 
-def _rehearsal(
-    town: Municipality, now: datetime, caller: str, keys: Sequence[str], heard: Sequence[str], word: str
-) -> str:
+def _rehearsal(town: Municipality, at: At, caller: str, keys: Sequence[str], heard: Sequence[str], word: str) -> str:
+    bound = f" ±{at.bound // timedelta(milliseconds=1)}ms" if at.bound else ""
     lines = [
         f"town      {town.key}",
-        f"at        {now.replace(tzinfo=None).isoformat(sep=' ', timespec='milliseconds')}",
+        f"at        {at.wall.isoformat(sep=' ', timespec='milliseconds')}{bound}",
         f"call      {caller} keys {' '.join(keys)}".rstrip(),
         f"heard     {' '.join(heard)}",
         f"outcome   {word}",
@@ -184,9 +188,11 @@ async def _scratch(configuration: Configuration, municipality: Municipality) -> 
         yield opened.desks, FixedClock(eve_of_service([municipality], datetime.now(UTC)))
         return
     with tempfile.TemporaryDirectory(prefix="mensa-phone-") as folder:
+        hasher = load_pin_key(secrets_folder(configuration) / PIN_KEY_FILE)
         store = await open_store(await copy_store(database_url(configuration), Path(folder) / "scratch.db"))
         try:
-            hasher = load_or_create_pin_key(secrets_folder(configuration) / PIN_KEY_FILE)
+            await store.migrate()
+            await check_pin_key(store, hasher)
             now = datetime.now(UTC) + await rehearsal_offset(store)
             yield open_desks(lambda: municipality, store, hasher), FixedClock(now)
         finally:
@@ -272,5 +278,5 @@ def draw_map(
     elif svg_file is None:
         Console().print(tree.rich(catalogues[language]))
     else:
-        svg_file.write_text(svg(tree, catalogues[language]), encoding="utf-8")
+        write_or_exit(svg_file, svg(tree, catalogues[language]), "--svg")
         typer.echo(f"{svg_file}: written", err=True)

@@ -34,6 +34,14 @@ def tell(mistakes: Iterable[Mistake]) -> None:
         typer.echo(str(mistake), err=True)
 
 
+def write_or_exit(file: Path, text: str, option: str) -> None:
+    """Write the file that an option named; where that cannot be done, say so and end the command."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{option}: {file} cannot be written ({error.strerror}); expected a file in a folder that is there")
+
+
 def print_json(document: object) -> None:
     typer.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
 

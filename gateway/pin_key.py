@@ -50,8 +50,17 @@ class KeyedHasher:
 
 def load_or_create_pin_key(path: Path) -> KeyedHasher:
     """The key in the file at `path`; where there is no file, a new key in a new one. Raises `PinKeyError`."""
+    return _pin_key(path, makes=True)
+
+
+def load_pin_key(path: Path) -> KeyedHasher:
+    """The key in the file at `path`, for a command that writes nothing. Raises `PinKeyError`."""
+    return _pin_key(path, makes=False)
+
+
+def _pin_key(path: Path, *, makes: bool) -> KeyedHasher:
     try:
-        if not path.exists():
+        if makes and not path.exists():
             _create(path)
         return KeyedHasher(_load(path))
     except OSError as error:

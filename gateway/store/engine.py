@@ -76,11 +76,20 @@ def migrate(path: Path) -> None:
 
 
 async def copy_store(url: str, path: Path) -> str:
-    """Copy the database at `url` as it stands, beside whoever uses it, to a new file; the copy's URL."""
+    """Copy the database at `url` as it stands, beside whoever uses it, to a new file; the copy's URL.
+
+    Raises `StoreSetupError`.
+    """
+    origin = database_path(url)
 
     def copy() -> str:
-        with closing(connect(database_path(url))) as source, closing(connect(path)) as target:
-            source.backup(target)
+        try:
+            with closing(connect(origin)) as source, closing(connect(path)) as target:
+                source.backup(target)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreSetupError(
+                f"{origin}: the database cannot be copied ({error}); it was left as it was"
+            ) from error
         return f"sqlite:///{path.absolute()}"
 
     return await asyncio.to_thread(copy)
