@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
-from bench import crowd, dialogue, fold, store
+from bench import calls, crowd, dialogue, fold, store
 from bench.result import Result
 
 BENCHMARKS: Mapping[str, Callable[[], Sequence[Result]]] = {
     "store": lambda: [store.measure()],
     "dialogue": lambda: [dialogue.measure()],
+    "calls": lambda: [calls.measure()],
     "crowd": crowd.measure,
     "fold": lambda: [fold.measure()],
 }

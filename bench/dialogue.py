@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.calling import call
 from bench.result import Result
-from bench.serving import Served, number_of, our_gateway, stock_panoramisk
+from bench.serving import Served, changes_in, number_of, our_gateway, stock_panoramisk
 
 # Of each server in turn; every call of ours cancels the meal of another pupil.
 ROUNDS = 7
@@ -49,6 +49,8 @@ async def _compare(folder: Path) -> tuple[float, float]:
                     before = server.cpu_s()
                     await _round(server, number)
                     spent[server].append((server.cpu_s() - before) / CALLS)
+    made = changes_in(folder)
+    assert made == pupils, f"{made} changes were made for {pupils} pupils"
     return statistics.median(spent[ours]), statistics.median(spent[stock])
 
 

@@ -7,12 +7,15 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.asterisk import kept_secret
 from gateway.audio import PHONE_HZ
 from gateway.files.load import Configuration, load_configuration
 from gateway.files.phrases import phrases_folder, read_catalogues
@@ -47,24 +50,28 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def our_gateway(folder: Path, pupils: int) -> AsyncIterator[Served]:
-    """`mensa serve` with a town of so many pupils, each with a guardian whose number is recognised; no Asterisk."""
+async def our_gateway(folder: Path, pupils: int, *, port: int = 0, ami_port: int = 0) -> AsyncIterator[Served]:
+    """`mensa serve` with a town of so many pupils, each with a guardian whose number is recognised.
+
+    It hears Asterisk only where `ami_port` is given; it then needs `ami_secret(folder)`.
+    """
     config = folder / "config"
     await asyncio.to_thread(_town, config, pupils)
-    await asyncio.to_thread(_clips, folder / "sounds")
+    await asyncio.to_thread(silent_clips, folder / "sounds")
     configuration = load_configuration(config)
     assert isinstance(configuration, Configuration), configuration
     async with open_installation(configuration, purpose=REHEARSAL, makes_database=True) as house:
         await house.store.at(TOWN).import_people(read_town(config, TOWN)[1], house.hasher, lambda: "0000")
         await move_clock(house.store, EVENING - datetime.now(UTC))
-    port = _free_port()
+    port = port or free_port()
     environment = {
         **os.environ,
         "PYTHONPATH": str(HOUSE),
         "MENSA_SOUNDS": str(folder / "sounds"),
         "MENSA_AGI__PORT": str(port),
         "MENSA_WEB__PORT": "0",
-        "MENSA_AMI__ENABLED": "false",
+        "MENSA_AMI__ENABLED": str(bool(ami_port)).lower(),
+        "MENSA_AMI__PORT": str(ami_port),
         "MENSA_LOG__JSON_LINES": "true",
         "MENSA_LOG__LEVEL": "info",
     }
@@ -76,13 +83,25 @@ async def our_gateway(folder: Path, pupils: int) -> AsyncIterator[Served]:
 @contextlib.asynccontextmanager
 async def stock_panoramisk(folder: Path, commands: Sequence[str]) -> AsyncIterator[Served]:
     """panoramisk as it comes, on uvloop: it sends `commands` to every call, and knows nothing."""
-    port = _free_port()
+    port = free_port()
     script = folder / "commands.json"
     script.write_text(json.dumps(commands))
     environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
     arguments = ("-m", "bench.stock", str(port), str(script))
     async with _process(arguments, environment, folder / "stock.log", "serving") as pid:
         yield Served(port, pid)
+
+
+def ami_secret(folder: Path) -> str:
+    """What Asterisk and the gateway of this folder know each other by."""
+    return kept_secret(folder / "var" / "secrets" / "ami.secret")
+
+
+def changes_in(folder: Path) -> int:
+    """How many changes the gateway of this folder has stored: each call is to make one, or it was not measured."""
+    with closing(sqlite3.connect(folder / "var" / "mensa.db")) as database:
+        count: int = database.execute("SELECT count(*) FROM changes").fetchone()[0]
+        return count
 
 
 def number_of(pupil: int) -> str:
@@ -123,8 +142,9 @@ def _town(config: Path, pupils: int) -> None:
     (config / "municipalities" / TOWN / "people.csv").write_text(people)
 
 
-def _clips(folder: Path) -> None:
+def silent_clips(folder: Path) -> None:
     """A second of silence for every clip: nobody listens."""
+    folder.mkdir(mode=0o755, exist_ok=True)
     for language, catalogue in read_catalogues(phrases_folder()).items():
         for clip in required_clips(catalogue):
             path = folder / language / f"{clip.name}.alaw"
@@ -132,7 +152,8 @@ def _clips(folder: Path) -> None:
             path.write_bytes(bytes([0xD5]) * PHONE_HZ)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
