@@ -229,11 +229,14 @@ def rehearse(
         parsed.append((file, steps))
         mistakes += wrong
     failures: list[object] = []
+    was_broken_off = False
     if not mistakes:
         for file, steps in parsed:
             stage = Stage(file, open_town, first_town=town)
             asyncio.run(stage.run(steps))
-            failures += stage.failures
+            # The mistakes of a town are told once, however many files rehearse in it.
+            failures += [each for each in stage.failures if each not in failures]
+            was_broken_off = was_broken_off or stage.was_broken_off
     found = mistakes or failures
     count = sum(len(steps) for _, steps in parsed)
     if as_json:
@@ -245,7 +248,7 @@ def rehearse(
             typer.echo(str(each))
         said = f"{len(mistakes)} mistakes, nothing was run" if mistakes else f"{len(failures)} failed"
         typer.echo(f"{len(files)} files, {count} steps: {said if found else 'all as rehearsed'}", err=True)
-    if mistakes:
+    if mistakes or was_broken_off:
         raise typer.Exit(WRONG_USAGE)
     if failures:
         raise typer.Exit(ANSWER_IS_NO)

@@ -155,12 +155,16 @@ def parse(text: str, file: Path) -> tuple[list[Step], list[Mistake]]:
 
 
 def _without_comment(line: str) -> str:
-    """A `#` after a blank starts a comment, unless it and all that follows are keys of a call."""
+    """A `#` after a blank starts a comment; among the keys of a call only the last one that has nothing but keys before it."""
+    marks = [found.start() for found in re.finditer(r"(?:^|\s)#", line)]
     keys = re.match(r"\s*call\b.*?\bkeys\b", line)
-    for found in re.finditer(r"(?:^|\s)#", line):
-        if keys is None or found.start() < keys.end() or not _are_keys(line[found.start() :]):
-            return line[: found.start()]
-    return line
+    if not marks:
+        return line
+    if keys is None or marks[0] < keys.end():
+        return line[: marks[0]]
+    if _are_keys(line[keys.end() :]):
+        return line
+    return line[: next(mark for mark in reversed(marks) if mark == marks[0] or _are_keys(line[keys.end() : mark]))]
 
 
 def _are_keys(words: str) -> bool:
@@ -309,6 +313,18 @@ def local_instant(wall: datetime, timezone: ZoneInfo) -> datetime:
     return instant
 
 
+class NoTownError(LookupError):
+    """There is no town to rehearse in; nothing after it in the file can be judged."""
+
+
+class TownMistakesError(ValueError):
+    """A town's own files have mistakes."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("\n".join(map(str, mistakes)))
+        self.mistakes = tuple(mistakes)
+
+
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
     """One town's desks on fresh data."""
@@ -317,32 +333,32 @@ class Rehearsed:
     desks: TownDesks
 
 
-# A town by its key, with fresh data; raises LookupError or ValueError, with a mistake a line.
+# A town by its key, with fresh data; raises `NoTownError` or `TownMistakesError`.
 OpenTown = Callable[[str], Rehearsed]
 
 
 def read_town(configuration: Path, key: str) -> tuple[Municipality, People]:
     """A town of a configuration folder with everybody in its people.csv.
 
-    Raises LookupError or ValueError with a mistake a line.
+    Raises `NoTownError` or `TownMistakesError`.
     """
     folder = configuration / TOWNS / key
     if not folder.is_dir():
-        raise LookupError(f"{folder}: no such town; {one_of(key, (each.name for each in town_folders(configuration)))}")
+        raise NoTownError(f"{folder}: no such town; {one_of(key, (each.name for each in town_folders(configuration)))}")
     municipality = load_town(folder)
     if not isinstance(municipality, Municipality):
-        raise ValueError("\n".join(map(str, municipality)))
+        raise TownMistakesError(municipality)
     file = municipality.people_file
     people = People((), ()) if file is None else read_people(file, municipality)
     if not isinstance(people, People):
-        raise ValueError("\n".join(map(str, people)))
+        raise TownMistakesError(people)
     return municipality, people
 
 
 def open_town_in(configuration: Path) -> OpenTown:
     """Opens towns of a configuration folder, each time with the people of its people.csv and nothing else.
 
-    Raises LookupError or ValueError with a mistake a line.
+    What it returns raises `NoTownError` or `TownMistakesError`.
     """
 
     read = functools.cache(read_town)
@@ -398,6 +414,9 @@ class Stage:
     failures: list[Failure | Mistake] = field(default_factory=list)
     heard: tuple[str, ...] = ()
     outcome: str | None = None
+    # The file could not be played to its end, for want of a town.
+    was_broken_off: bool = False
+    _towns: dict[str, Rehearsed] = field(default_factory=dict)
     _town: Rehearsed | None = None
     _has_time: bool = False
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -406,6 +425,14 @@ class Stage:
         for step in steps:
             try:
                 await self._act(step)
+            except (NoTownError, TownMistakesError) as error:
+                self.was_broken_off = True
+                self.failures += (
+                    error.mistakes
+                    if isinstance(error, TownMistakesError)
+                    else (Mistake(self.file, step.line, 1, f"{step.verb}: {error}"),)
+                )
+                return
             except (SkippedTimeError, LookupError, ValueError) as error:
                 for line in str(error).splitlines():
                     self.failures.append(Mistake(self.file, step.line, 1, f"{step.verb}: {line}"))
@@ -413,7 +440,7 @@ class Stage:
     async def _act(self, step: Step) -> None:
         match step.doing:
             case InTown(name):
-                self._town = self.open_town(name)
+                self._enter(name)
             case At(wall, bound):
                 instant = local_instant(wall, self._here().municipality.timezone)
                 self.clock.set(instant, bound)
@@ -437,11 +464,16 @@ class Stage:
     def _fail(self, step: Step, expected: str, found: str) -> None:
         self.failures.append(Failure(self.file, step.line, step.verb, expected, found))
 
+    def _enter(self, name: str) -> None:
+        if name not in self._towns:
+            self._towns[name] = self.open_town(name)
+        self._town = self._towns[name]
+
     def _here(self) -> Rehearsed:
         if self._town is None and self.first_town is not None:
-            self._town = self.open_town(self.first_town)
+            self._enter(self.first_town)
         if self._town is None:
-            raise LookupError("no town yet; start the file with: town NAME")
+            raise NoTownError("no town yet; start the file with: town NAME")
         return self._town
 
     def _now(self) -> FixedClock:
