@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from ami_reader import AmiEvents, ami_events
 from caller import Caller
-from conftest import Dial, StartAsterisk, no_channel_left
 from heard import PHONE_HZ, Samples, from_alaw, heard, to_alaw
+from product import Dial, StartAsterisk, no_channel_left
 from town import Gateway, TownOnDisk, open_town
 
 from gateway.asterisk import RunningAsterisk
