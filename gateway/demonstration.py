@@ -39,6 +39,7 @@ from gateway.installation import (
     home,
     move_clock,
     open_installation,
+    rehearsal_offset,
     secrets_folder,
     sounds_folder,
 )
@@ -88,13 +89,15 @@ class Demonstration:
             yield
 
     async def _run_alone(self, at: str | None, keep: bool, stop: asyncio.Event) -> None:
+        start = self._wanted_start(at)
         keeps = keep and has_database(self._configuration)
         if not keeps:
             await self._forget()
         async with open_installation(self._configuration, purpose=REHEARSAL, makes_database=True) as house:
-            await self._set_clock(house, at, keeps)
+            await self._set_clock(house, start, keeps)
             if not keeps:
-                await self._enrol(house)
+                # This installation was opened with the clock as it stood before.
+                await self._enrol(dataclasses.replace(house, offset=await rehearsal_offset(house.store)))
             await self._make_clips(house, stop)
         if stop.is_set():
             return
@@ -139,22 +142,26 @@ class Demonstration:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
-    async def _set_clock(self, house: Installation, at: str | None, keeps: bool) -> None:
+    async def _set_clock(self, house: Installation, start: datetime | str | None, keeps: bool) -> None:
         now = datetime.now(UTC)
         last = await house.store.get_setting(LAST_INSTANT)
-        if at == NOW:
-            start = now
-        elif at is not None:
-            start = self._instant(at)
-        elif keeps and last is not None:
-            start = datetime.fromisoformat(last)
-        else:
-            start = eve_of_service(self._towns, now)
-        await move_clock(house.store, timedelta(0) if at == NOW else start - now)
+        match start:
+            case datetime():
+                offset = start - now
+            case str():
+                offset = timedelta(0)
+            case None if keeps and last is not None:
+                offset = datetime.fromisoformat(last) - now
+            case None:
+                offset = eve_of_service(self._towns, now) - now
+        await move_clock(house.store, offset)
 
-    def _instant(self, text: str) -> datetime:
+    def _wanted_start(self, at: str | None) -> datetime | str | None:
+        """Judged before anything of the last run is put away."""
+        if at is None or at == NOW:
+            return at
         try:
-            return local_instant(parse_instant(text).wall, self._towns[0].timezone)
+            return local_instant(parse_instant(at).wall, self._towns[0].timezone)
         except (SkippedTimeError, ValueError) as error:
             raise DemonstrationFailed(f"AT: {error}; or AT=now for the real clock") from error
 
