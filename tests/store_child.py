@@ -15,6 +15,7 @@ from pathlib import Path
 from core.access import Actor
 from core.changes import History
 from core.desk import BookingDesk, Cancel, Request
+from core.desk import Town as Rules
 from core.people import Pupil, PupilId
 from core.ports import Entries
 from core.window import Channel
@@ -25,7 +26,14 @@ from tests.towns import at
 from tests.towns import town as rules
 
 TOWN = "roccachiara"
+# Far enough ahead for a hundred days of service.
+LOOK_AHEAD_DAYS = 200
 CALLERS = 8
+
+
+def far_rules() -> Rules:
+    """The rules that both rivals go by."""
+    return rules(look_ahead_days=LOOK_AHEAD_DAYS)
 
 
 def say(line: str) -> None:
@@ -55,7 +63,7 @@ async def confirm(town: Town, pupils: tuple[Pupil, ...], callers: int) -> None:
 
 
 async def rival(town: Town, pupils: tuple[Pupil, ...]) -> None:
-    desk = BookingDesk(rules, town)
+    desk = BookingDesk(far_rules, town)
     pupil = pupils[0]
     actor = Actor(Channel.OFFICE, "terminal", None, frozenset({pupil.id}))
     say("ready")
