@@ -66,9 +66,13 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """Without `day` the latest change that can be undone, with it the latest that covers the day (R16)."""
+    """Without `day` the latest change that can be undone, with it the latest that covers the day (R16).
+
+    With `change` that one or nothing: whoever was told what would be taken back has confirmed no other.
+    """
 
     day: date | None = None
+    change: ChangeId | None = None
 
 
 Action = Cancel | Bland | Suspend | Resume | Undo
@@ -288,9 +292,9 @@ def _judge(town: Town, request: Request, changes: Sequence[Change], channel: Cha
             answer = reach.refuses_range(day, until, is_chosen=True) or _suspend(town, pupil, changes, day, until)
         case Resume(day):
             answer = reach.refuses_range(day, None, is_chosen=False) or _resume(town, pupil, changes, day)
-        case Undo(covered):
+        case Undo(covered, told):
             refusal = None if covered is None else reach.refuses_date(covered)
-            answer = refusal or _undo(town, pupil, changes, covered, at)
+            answer = refusal or _undo(town, pupil, changes, covered, told, at)
     if isinstance(answer, _Grant):
         start = calendar.first_useful_day(town.class_group(pupil), answer.first) or answer.first
         boundaries = (*boundaries, calendar.cutoff(pupil.school, answer.first), calendar.cutoff(pupil.school, start))
@@ -407,9 +411,11 @@ def _resume(town: Town, pupil: Pupil, changes: Sequence[Change], first: date) ->
     return NotSuspended()
 
 
-def _undo(town: Town, pupil: Pupil, changes: Sequence[Change], day: date | None, at: Reading) -> "_Grant | Outcome":
+def _undo(
+    town: Town, pupil: Pupil, changes: Sequence[Change], day: date | None, told: ChangeId | None, at: Reading
+) -> "_Grant | Outcome":
     for change in _undoable(town, pupil, changes, at):
-        if day is None or change.covers(day):
+        if (day is None or change.covers(day)) and told in (None, change.id):
             return _Grant(Kind.UNDO, change.first, change.last, takes_back=change)
     return NothingToUndo()
 

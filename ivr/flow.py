@@ -405,6 +405,7 @@ class _Call:
         if not granted:
             await self._refuse(pupils, actions, asked_at, outcomes)
             return
+        actions = [_as_told(action, outcome) for action, outcome in zip(actions, outcomes, strict=True)]
         question = [*_confirmations(granted), prompt("confirm-keys")]
         pairs = tuple((pupil.id, action) for pupil, action in zip(pupils, actions, strict=True))
         guardian = self._actor().guardian
@@ -630,6 +631,11 @@ def _action(key: str, day: date) -> Action:
             return Undo()
         case _:
             raise ValueError(f"key {key!r} is no action")
+
+
+def _as_told(action: Action, outcome: Outcome) -> Action:
+    """The action with what its confirmation says of it: an undo takes back the change that is spoken, or none."""
+    return Undo(change=outcome.change.takes_back) if isinstance(outcome, Undone) else action
 
 
 def _presence(presence: Presence) -> Phrase:

@@ -7,7 +7,7 @@ handler hands this text to any gateway, which completes the request once. The te
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from core.changes import Kind
+from core.changes import ChangeId, Kind
 from core.clock import Reading
 from core.desk import Action, Bland, Cancel, Resume, Suspend, Undo
 from core.people import GuardianId, PupilId
@@ -75,23 +75,21 @@ def _action_text(action: Action) -> str:
             return f"{Kind.SUSPEND}:{first}:{until or ''}"
         case Resume(first):
             return f"{Kind.RESUME}:{first}"
-        case Undo(covered):
-            return f"{Kind.UNDO}:{covered or ''}"
+        case Undo(covered, change):
+            return f"{Kind.UNDO}:{covered or ''}:{'' if change is None else change}"
 
 
 def _parse_action(text: str) -> Action:
-    kind, *days = text.split(":")
-    dates = [date.fromisoformat(day) if day else None for day in days]
-    match Kind(kind), dates:
-        case Kind.CANCEL, [date() as day]:
-            return Cancel(day)
-        case Kind.BLAND, [date() as day]:
-            return Bland(day)
-        case Kind.SUSPEND, [date() as first, until]:
-            return Suspend(first, until)
-        case Kind.RESUME, [date() as first]:
-            return Resume(first)
-        case Kind.UNDO, [covered]:
-            return Undo(covered)
+    match text.split(":"):
+        case [Kind.CANCEL, day]:
+            return Cancel(date.fromisoformat(day))
+        case [Kind.BLAND, day]:
+            return Bland(date.fromisoformat(day))
+        case [Kind.SUSPEND, first, until]:
+            return Suspend(date.fromisoformat(first), date.fromisoformat(until) if until else None)
+        case [Kind.RESUME, first]:
+            return Resume(date.fromisoformat(first))
+        case [Kind.UNDO, covered, change]:
+            return Undo(date.fromisoformat(covered) if covered else None, ChangeId(int(change)) if change else None)
         case _:
             raise ValueError(text)

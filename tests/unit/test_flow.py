@@ -1,20 +1,23 @@
 """The parents' line, one behaviour each; whole calls stand in tests/conversations and tests/property/test_every_call.py."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from core.desk import BookingDesk
+from core.access import Actor
+from core.desk import Action, Bland, BookingDesk, Cancel, Request, Undo
 from core.outcomes import CancelledDay
 from core.ports import NothingStoredError
+from core.window import Channel
 from gateway.clock import FixedClock
+from gateway.rehearsal import Rehearsed
 from gateway.telephone import greeting_of
 from ivr.explore import drive, play
 from ivr.flow import Desks, complete, first_date, parents_line
 from ivr.line import HungUp, Keys, Prompt
 from ivr.pending import Pending
 from ivr.terminal import ScriptedLine
-from tests.flow_bench import EVENING, OPEN_TOWN, SilentJournal, bench_at
+from tests.flow_bench import EVENING, OPEN_TOWN, TUESDAY, SilentJournal, bench_at
 
 
 class RecordingJournal:
@@ -42,7 +45,7 @@ def test_a_fault_that_stored_nothing_leaves_the_earlier_receipt_with_the_line(mo
     town = OPEN_TOWN("esempio")
     desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), iter("abcdef").__next__)
     line = ScriptedLine(("1", "1", "3", "1", "1"))
-    act = BookingDesk.act
+    act_as_it_is = BookingDesk.act
     calls = 0
 
     async def full_the_second_time(self, *args):  # type: ignore[no-untyped-def]  # stands in for `act` as it is
@@ -50,7 +53,7 @@ def test_a_fault_that_stored_nothing_leaves_the_earlier_receipt_with_the_line(mo
         calls += 1
         if calls == 2:
             raise NothingStoredError("the disk is full")
-        return await act(self, *args)
+        return await act_as_it_is(self, *args)
 
     monkeypatch.setattr(BookingDesk, "act", full_the_second_time)
 
@@ -107,6 +110,59 @@ def test_R18_completed_by_another_gateway_after_the_cutoff_the_key_still_counts_
     [outcome] = drive(complete(Pending.parse(line.pending), town.desks.booking, town.desks.store.pupils, after))
 
     assert outcome.word == "cancelled"
+
+
+class TakenBackElsewhere(ScriptedLine):
+    """While the confirmation is being asked, another channel takes back the change it speaks of."""
+
+    async def ask(self, *prompts: Prompt, digits: int = 1) -> Keys:
+        if any(each.id == "confirm-undo" for each in prompts):
+            act(self.town, "50003", "elsewhere", Undo())
+        return await super().ask(*prompts, digits=digits)
+
+    town: Rehearsed
+
+
+def act(town: Rehearsed, code: str, key: str, *actions: Action) -> None:
+    async def taken() -> str:
+        pupil = await town.desks.pupil(code)
+        assert pupil is not None
+        actor = Actor(Channel.PORTAL, "portal", None, frozenset({pupil.id}))
+        requests = [Request(pupil, action, f"{key}-{number}") for number, action in enumerate(actions)]
+        await town.desks.booking.act(actor, requests, FixedClock(EVENING).read())
+        return ""
+
+    drive(taken())
+
+
+@pytest.mark.parametrize("keys", [("5", "1", "x"), ("5", "1x")])
+def test_R16_an_undo_takes_back_what_was_spoken_or_nothing(keys: tuple[str, ...]) -> None:
+    town = OPEN_TOWN("esempio")
+    act(town, "50003", "earlier", Bland(date(2026, 11, 26)), Cancel(TUESDAY))
+    desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), lambda: "key")
+    line = TakenBackElsewhere(keys)
+    line.town = town
+
+    word = drive(parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, "+390350000202", "call"))
+
+    assert word == "nothing_to_undo"
+    assert line.receipts == ()
+
+
+def test_R16_an_undo_left_with_the_line_names_the_change_that_was_spoken() -> None:
+    town = OPEN_TOWN("esempio")
+    act(town, "50003", "earlier", Bland(date(2026, 11, 26)), Cancel(TUESDAY))
+    desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), lambda: "key")
+    line = ScriptedLine(("5", "x"))
+    drive(parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, "+390350000202", "call"))
+    act(town, "50003", "elsewhere", Undo())
+    assert line.pending is not None
+
+    [outcome] = drive(
+        complete(Pending.parse(line.pending), town.desks.booking, town.desks.store.pupils, FixedClock(EVENING).read())
+    )
+
+    assert outcome.word == "nothing_to_undo"
 
 
 def test_R31_a_key_that_is_not_offered_is_told_its_reason_then_what_is_offered() -> None:

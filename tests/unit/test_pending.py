@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.changes import ChangeId
 from core.clock import Reading
 from core.desk import Action, Bland, Cancel, Resume, Suspend, Undo
 from core.outcomes import Cancelled, OutsideWindow
@@ -22,7 +23,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Bland, dates),
     st.builds(Suspend, dates, st.none() | dates),
     st.builds(Resume, dates),
-    st.builds(Undo, st.none() | dates),
+    st.builds(Undo, st.none() | dates, st.none() | st.integers(1, 2**63 - 1).map(ChangeId)),
 )
 ids = st.integers(1, 2**63 - 1)
 pendings = st.builds(
@@ -77,6 +78,7 @@ def test_R18_the_text_has_nothing_that_a_layer_between_would_quote(pending: Pend
         "1;t;k;s;11;0;1:suspend::2026-11-24",
         "1;t;k;s;11;0;1:suspend:2026-11-24",
         "1;t;k;s;11;0;1:undo",
+        "1;t;k;s;11;0;1:undo::one",
         "1;t;k;s;11;0;1:erase:2026-11-24",
         "1;t;k;s;11;0;1:cancel:2026-11-24;more",
         "1;t;k;s;11;0;" + ",".join(f"{number}:cancel:2026-11-24" for number in range(ASKED_MAX + 1)),
