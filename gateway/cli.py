@@ -22,6 +22,7 @@ from gateway.cli_options import (
     choose_town,
     fail,
     load_or_exit,
+    narrowed,
     print_json,
 )
 from gateway.cli_people import people_app
@@ -48,9 +49,9 @@ app.registered_commands += [*line_app.registered_commands, *desk_app.registered_
 
 
 @app.command()
-def serve(config: ConfigOption = CONFIG) -> None:
+def serve(config: ConfigOption = CONFIG, town: TownOption = None) -> None:
     """The gateway: answers Asterisk's calls until it is told to stop; SIGTERM lets running calls end first."""
-    configuration = load_or_exit(config)
+    configuration = narrowed(load_or_exit(config), town)
     _configure_logs(configuration)
 
     async def work() -> None:
@@ -71,9 +72,10 @@ def run(
         bool, typer.Option("--keep", help="Keep the data of the last run and go on where it ended.")
     ] = False,
     config: ConfigOption = CONFIG,
+    town: TownOption = None,
 ) -> None:
     """Rehearse with the example town and an Asterisk of its own, as `make run` does."""
-    configuration = load_or_exit(config)
+    configuration = narrowed(load_or_exit(config), town)
     _configure_logs(configuration)
     console = Console(stderr=True)
 

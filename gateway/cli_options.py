@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gateway.files.load import Configuration, load_configuration
+from gateway.files.load import Configuration, load_configuration, only_town
 from gateway.files.mistakes import Mistake, one_of, shown
 from gateway.municipality import Municipality
 
@@ -55,6 +55,11 @@ def load_or_exit(config: Path) -> Configuration:
     for mistakes in loaded.broken.values():
         tell(mistakes)
     return loaded
+
+
+def narrowed(configuration: Configuration, key: str | None) -> Configuration:
+    """The configuration with the town that was named and no other, or as it is where none was."""
+    return configuration if key is None else only_town(configuration, choose_town(configuration, key).key)
 
 
 def choose_town(configuration: Configuration, key: str | None) -> Municipality:

@@ -1,7 +1,7 @@
 """A town's folder made into a `Municipality`, a configuration folder into all of them; or every mistake at once (R23)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -46,12 +46,22 @@ def load_town(folder: Path) -> Municipality | tuple[Mistake, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A configuration folder as it was loaded: the towns that can be served, and the mistakes of those that cannot."""
+    """A configuration folder as it was loaded: the towns that can be served, and the mistakes of those that cannot.
+
+    `only` is the key of the one town that is wanted where not all are.
+    """
 
     folder: Path
     settings: Settings
     municipalities: Municipalities
     broken: Mapping[str, tuple[Mistake, ...]] = field(default_factory=dict)
+    only: str | None = None
+
+
+def only_town(configuration: Configuration, key: str) -> Configuration:
+    """The configuration with one town of it, which is there, and nothing of the others."""
+    towns = Municipalities(town for town in configuration.municipalities if town.key == key)
+    return replace(configuration, municipalities=towns, broken={}, only=key)
 
 
 def load_configuration(folder: Path) -> Configuration | tuple[Mistake, ...]:

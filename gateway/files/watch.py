@@ -84,7 +84,7 @@ class TownsInForce:
     def __init__(
         self, configuration: Configuration, classes_in_use: ClassesInUse, on_edit: Callable[[Edit], None]
     ) -> None:
-        self._folder = configuration.folder
+        self._folder, self._only = configuration.folder, configuration.only
         self._classes_in_use = classes_in_use
         self._on_edit = on_edit
         self._municipalities = configuration.municipalities
@@ -117,6 +117,8 @@ class TownsInForce:
             signatures = await asyncio.to_thread(_signatures, self._folder)
             # A folder that is gone is looked at too: that its town stays in force has to be said.
             for key in sorted(signatures.keys() | self._calendars.keys()):
+                if self._only not in (None, key):
+                    continue
                 signature = signatures.get(key)
                 is_new = key not in self._signatures or self._signatures[key] != signature
                 if (is_new or key in touched) and await self.refresh(key):

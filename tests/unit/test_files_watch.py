@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.files import watch
-from gateway.files.load import Configuration, load_configuration
+from gateway.files.load import Configuration, load_configuration, only_town
 from gateway.files.watch import CalendarInForce, Edit, Refused, Swapped, TakenBack, TownsInForce
 from gateway.municipality import Municipality
 from tests.town_files import CALENDAR, MUNICIPALITY, SCHOOLS, loaded, write_town
@@ -24,9 +24,11 @@ WRONG = CALENDAR.replace("2026-11-11", "2026-02-30")
 class House:
     """Towns in force over a folder, and the edits that were told of."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only: str | None = None) -> None:
         configuration = load_configuration(folder)
         assert isinstance(configuration, Configuration)
+        if only is not None:
+            configuration = only_town(configuration, only)
         self.folder = folder / "municipalities" / "borgo"
         self.in_use: dict[tuple[str, str], int] = {}
         self.store_is_down = False
@@ -130,6 +132,24 @@ async def test_a_refused_edit_that_is_taken_back_is_told_and_changes_nothing(hou
     assert isinstance(house.told()[-1], TakenBack)
     assert house.borgo.municipality is before
     assert house.towns.refused == {}
+
+
+async def test_where_one_town_was_named_the_others_stay_out_whatever_is_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SETTLED_AFTER_S", 0.02)
+    write_town(tmp_path / "municipalities" / "borgo")
+    other = MUNICIPALITY.replace("0350000200", "0350000300")
+    write_town(tmp_path / "municipalities" / "altro", municipality=other)
+    house = House(tmp_path, only="borgo")
+
+    async with watching(house):
+        house.write("calendar.yaml", CLOSED)
+        edit = await house.next_edit()
+
+    assert isinstance(edit, Swapped)
+    assert edit.after.key == "borgo"
+    assert [town.key for town in house.towns.municipalities] == ["borgo"]
 
 
 async def test_files_that_say_what_is_in_force_are_no_edit(house: House) -> None:
