@@ -60,8 +60,8 @@ lock: ## renew the hash-pinned dependencies from pyproject.toml
 	@for extra in "" dev voice; do uv pip compile --upgrade --universal --generate-hashes --no-header \
 	    $${extra:+--extra $$extra} pyproject.toml -o requirements$${extra:+-$$extra}.lock -q; done
 
-clean: ## remove what was set up here
-	rm -rf .venv .run .cache
+clean: ## remove what was set up here; the data and secrets in var/ stay
+	rm -rf .venv var/asterisk var/sounds
 
 .venv/ready: requirements-dev.lock bin/setup-system bin/mensa
 	@bin/setup-system python
