@@ -30,7 +30,7 @@ from ivr.spoken import required_clips
 
 pytestmark = pytest.mark.e2e
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS") or 6)
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1, 1_000_000))
 CALLERS_MAX = 4
 # A round takes about eight seconds; the rest is for a machine that others use too.
