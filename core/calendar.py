@@ -25,6 +25,7 @@ class Service(StrEnum):
     PATRON = "patron"
     WEEKDAY = "weekday"
     OUT_OF_YEAR = "out_of_year"
+    NO_CLASS_GROUP = "no_class_group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +140,13 @@ class ServiceCalendar:
 
     def school_year(self, school: str) -> Period:
         """The school's own service period where it has one, else the municipality's."""
-        return self.schools[school].service or self.service
+        known = self.schools.get(school)
+        return (known.service if known else None) or self.service
 
     def status(self, group: ClassGroup, day: date) -> DayStatus:
-        """What R2 says of `day` for `group`, and why."""
+        """What R2 says of `day` for `group`, and why. No exception serves a class group that the calendar does not have."""
+        if (group.school, group.name) not in self.classes:
+            return DayStatus(Service.NO_CLASS_GROUP, f"{group.school}/{group.name} is not in schools.yaml")
         for scope in ((group.school, group.name), (group.school, None), (None, None)):
             exception = self._exception_on.get(scope, {}).get(day)
             if exception is not None:
@@ -174,7 +178,9 @@ class ServiceCalendar:
         return next(self.service_days(group, day), None)
 
     def cutoff_time(self, school: str, day: date) -> time:
-        """The local cutoff of `school` on `day`, overrides included (R5)."""
+        """The local cutoff of `school` on `day`, overrides included (R5); of a school that is gone the town's latest."""
+        if school not in self.schools:
+            return max((self.cutoff_time(known, day) for known in self.schools), default=time.max)
         for scope in (school, None):
             override = self._cutoff_on.get((scope, day))
             if override is not None:

@@ -96,7 +96,9 @@ class Town:
     bland_days_max: int
 
     def class_group(self, pupil: Pupil) -> ClassGroup:
-        return self.calendar.classes[pupil.school, pupil.class_group]
+        """The pupil's class group; one without weekdays where an edit of the calendar has left none of that name."""
+        key = pupil.school, pupil.class_group
+        return self.calendar.classes.get(key) or ClassGroup(*key, weekdays=frozenset())
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ _WORDS = {
     Service.PATRON: "patron saint",
     Service.WEEKDAY: "-",
     Service.OUT_OF_YEAR: "no service yet or any more",
+    Service.NO_CLASS_GROUP: "no such class group",
 }
 
 

@@ -149,6 +149,24 @@ def test_R2_the_most_specific_scope_wins_whichever_kind_it_is() -> None:
     assert not any(told.is_served(CLASS_2C, date(2026, 11, number)) for number in range(23, 28))
 
 
+def test_R2_a_class_group_that_is_gone_has_no_service_day_whatever_is_opened() -> None:
+    told = calendar(opened("2026-11-21"), opened("2026-11-22", school="primaria"))
+    gone, nowhere = ClassGroup("primaria", "9Z", frozenset(range(7))), ClassGroup("serale", "1A", frozenset(range(7)))
+
+    for group in (gone, nowhere):
+        assert told.first_useful_day(group, day("2026-09-01")) is None
+        assert told.status(group, day("2026-11-21")).service is Service.NO_CLASS_GROUP
+    assert told.status(gone, day("2026-11-23")).why == "primaria/9Z is not in schools.yaml"
+
+
+def test_R5_a_school_that_is_gone_has_the_towns_year_and_its_latest_cutoff() -> None:
+    told = calendar(cutoffs=[cutoff("2026-11-24", "11:15", school="infanzia")])
+
+    assert told.school_year("serale") == told.service
+    assert told.cutoff("serale", day("2026-11-23")) == local("2026-11-23 10:00")
+    assert told.cutoff("serale", day("2026-11-24")) == local("2026-11-24 11:15")
+
+
 def test_R2_a_class_group_of_the_same_name_in_another_school_is_another_class_group() -> None:
     told = calendar(closed("2026-11-24", school="secondaria", class_group="1A"))
 

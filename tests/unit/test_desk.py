@@ -1017,3 +1017,21 @@ def test_decide_is_pure_and_leaves_the_history_to_the_store() -> None:
 
     assert history == before
     assert len(standing(history)) == 1
+
+
+@pytest.mark.parametrize(("school", "class_group"), [("primaria", "9Z"), ("serale", "1A")])
+async def test_R2_a_pupil_whose_class_group_is_gone_has_no_service_on_any_day(school: str, class_group: str) -> None:
+    store = PaperStore()
+    left = replace(ANNA, school=school, class_group=class_group)
+    desk = desk_over(store)
+    await desk.act(MOTHER, requests((ANNA, Suspend(FRIDAY))), NOON)
+
+    [seen] = await desk.views(Channel.PHONE, [left], at(MONDAY_NIGHT))
+    [told] = await desk.presences(left, FRIDAY, FRIDAY)
+    actions = Cancel(THURSDAY), Bland(THURSDAY), Suspend(THURSDAY), Resume(THURSDAY)
+    outcomes = await desk.act(MOTHER, [Request(left, action, f"now {action}") for action in actions], NOON)
+
+    assert (seen.day, seen.presence, seen.undoable) == (None, Presence.NO_SERVICE, None)
+    assert (told.presence, told.change) == (Presence.NO_SERVICE, None)
+    assert outcomes == (NoService(None),) * 4
+    assert await desk.coming_days(left, THURSDAY, 3) == ()
