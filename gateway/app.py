@@ -86,6 +86,7 @@ class Hallway:
             for mistake in mistakes:
                 self._log.error("town_not_served", town=key, mistake=str(mistake))
         await self._warn_of_missing_clips()
+        await self._warn_of_lost_pupils()
         await house.clock.measure()
         runner = web.AppRunner(health_app(self._health, lambda: self._is_ready, self._metrics.text), access_log=None)
         await runner.setup()
@@ -234,6 +235,20 @@ class Hallway:
             names = {pupil.name for pupil in await self._house.store.at(town.key).all_pupils()}
             for clip in self._clips.missing_of(town, names):
                 self._log.warning("clip_missing", town=town.key, clip=clip, make="mensa sounds town")
+
+    async def _warn_of_lost_pupils(self) -> None:
+        """An edit made while no gateway watched may have taken away class groups that pupils are in."""
+        for town in self._towns.municipalities:
+            classes = town.town.calendar.classes
+            lost = sum(count for place, count in (await self._classes_in_use(town)).items() if place not in classes)
+            if lost:
+                self._log.warning(
+                    "pupils_without_class_group",
+                    town=town.key,
+                    pupils=lost,
+                    expected="their classes in schools.yaml, or their new ones by mensa people import",
+                    holds="they have no service on any day",
+                )
 
     async def _kept_up(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
         """Run a part of the house; a fault in it stops nothing else, and it is started again."""
