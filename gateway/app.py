@@ -157,12 +157,12 @@ class Hallway:
             )
         desks = self._desks_of(in_force)
         reading = self._house.clock_of(in_force.municipality).read()
-        outcomes = await complete(pending, desks.booking, desks.store.pupils, reading)
+        completed = await complete(pending, desks.booking, desks.store.pupils, reading)
         journal = self._call_log.journal(call.uniqueid)
-        for (pupil, _), outcome in zip(pending.actions, outcomes, strict=False):
+        for pupil, outcome in completed:
             receipt = outcome.change.receipt if isinstance(outcome, Accepted) else None
             journal.note(Step.COMPLETED, pupil=pupil, outcome=outcome.word, receipt=receipt)
-        return receipts(outcomes)
+        return receipts([outcome for _, outcome in completed])
 
     def _desks_of(self, in_force: CalendarInForce) -> TownDesks:
         key = in_force.municipality.key

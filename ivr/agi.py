@@ -8,6 +8,7 @@ import asyncio
 import math
 import resource
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from panoramisk.fast_agi import Application, Request
@@ -28,7 +29,7 @@ from ivr.agi_protocol import (
     parsed_reply,
     request_id,
 )
-from ivr.line import HungUp, LineFailed, Prompt
+from ivr.line import HungUp, LineFailed, Prompt, prompt
 
 __all__ = ["AgiLimits", "AgiLine", "AgiServer", "CallTooLong", "HungUpCall", "IncomingCall"]
 
@@ -335,6 +336,8 @@ class AgiServer:
             ended = "hung_up"
         except CallTooLong:
             ended = "too_long"
+            with suppress(HungUp, LineFailed):
+                await line.end_with(prompt("call-too-long"))
         except LineFailed as failed:
             ended, fault = "line_failed", {"reason": str(failed)}
         except Exception as failed:

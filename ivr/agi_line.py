@@ -199,6 +199,12 @@ class AgiLine:
         """Say why this call is not taken, unanswered, so that the dialplan tries elsewhere."""
         await self._set("IVR_REFUSED", reason)
 
+    async def end_with(self, *prompts: Prompt) -> None:
+        """Say a last thing, however long the call has lasted, and end it."""
+        self._ends_by = math.inf
+        await self.say(*prompts)
+        await self.end()
+
     async def end(self) -> None:
         """Play what still waits and set `IVR_ENDED`: from here on the dialplan may hang up without a word."""
         if self._exchange.hung_up:

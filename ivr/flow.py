@@ -129,14 +129,15 @@ async def complete(
     booking: BookingDesk,
     pupils_of: Callable[[Sequence[PupilId]], Awaitable[Sequence[Pupil]]],
     now: Reading,
-) -> tuple[Outcome, ...]:
+) -> tuple[tuple[PupilId, Outcome], ...]:
     """Complete, once, a request whose confirming key was pressed in the moment of hanging up (R18, R20)."""
     pupils = {pupil.id: pupil for pupil in await pupils_of([pupil for pupil, _ in pending.actions])}
     actor = Actor(Channel.PHONE, pending.session, pending.guardian, frozenset(pupils))
     requests = [
         Request(pupils[pupil], action, f"{pending.key}-{pupil}") for pupil, action in pending.actions if pupil in pupils
     ]
-    return await booking.act(actor, requests, pending.decided(now))
+    outcomes = await booking.act(actor, requests, pending.decided(now))
+    return tuple((request.pupil.id, outcome) for request, outcome in zip(requests, outcomes, strict=True))
 
 
 def receipts(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
@@ -190,7 +191,7 @@ class _Call:
 
     async def _chosen_by_number(self) -> tuple[Pupil, ...] | None:
         family = await self._desks.access.recognise(self._caller)
-        if family is None or not family.pupils:
+        if family is None or not 0 < len(family.pupils) <= PUPILS_MAX:
             return None
         self._know(family, "number")
         return await self._choose_pupil()
@@ -223,10 +224,11 @@ class _Call:
             self._line.language = family.language
         self._journal.note("identified", how=how, pupils=len(family.pupils))
 
-    async def _choose_pupil(self) -> tuple[Pupil, ...]:
-        pupils = self._their_pupils()
-        if len(pupils) == 1:
-            return pupils
+    async def _choose_pupil(self, chosen: tuple[Pupil, ...] = ()) -> tuple[Pupil, ...]:
+        """One of the family's pupils or all of them; `chosen` stay where there is nothing to choose."""
+        pupils = self._family.pupils if self._family else ()
+        if len(pupils) == 1 or len(pupils) > PUPILS_MAX:
+            return chosen or pupils
         question = [
             prompt("choose-pupil", key=Phrase(f"key-{number}"), name=FirstName(pupil.name))
             for number, pupil in enumerate(pupils, 1)
@@ -240,9 +242,6 @@ class _Call:
             if key == "0":
                 await self._say_office()
         raise _GaveUpError
-
-    def _their_pupils(self) -> tuple[Pupil, ...]:
-        return self._family.pupils[:PUPILS_MAX] if self._family else ()
 
     # The menu
 
@@ -282,7 +281,7 @@ class _Call:
                     await self._say_office()
                     speaks_state = False
                 case "#":
-                    pupils = await self._choose_pupil()
+                    pupils = await self._choose_pupil(pupils)
                 case _:
                     pass
 
@@ -399,15 +398,20 @@ class _Call:
         asked_at = self._desks.clock.read()
         key = self._desks.new_key()
         outcomes = await self._preview(pupils, actions, asked_at)
-        granted = [
-            (pupil, outcome) for pupil, outcome in zip(pupils, outcomes, strict=True) if isinstance(outcome, Accepted)
-        ]
+        asked = list(zip(pupils, actions, outcomes, strict=True))
+        granted = [(pupil, action, outcome) for pupil, action, outcome in asked if isinstance(outcome, Accepted)]
         if not granted:
             await self._refuse(pupils, actions, asked_at, outcomes)
             return
-        actions = [_as_told(action, outcome) for action, outcome in zip(actions, outcomes, strict=True)]
-        question = [*_confirmations(granted), prompt("confirm-keys")]
-        pairs = tuple((pupil.id, action) for pupil, action in zip(pupils, actions, strict=True))
+        question = [*_confirmations([(pupil, outcome) for pupil, _, outcome in granted]), prompt("confirm-keys")]
+        # Only those whose names were spoken: another channel may meanwhile allow what was refused for the others.
+        named = _Named(
+            tuple(pupil for pupil, _, _ in granted),
+            tuple(_as_told(action, outcome) for _, action, outcome in granted),
+            tuple((pupil, action, outcome) for pupil, action, outcome in asked if not isinstance(outcome, Accepted)),
+            asked_at,
+        )
+        pairs = tuple((pupil.id, action) for pupil, action in zip(named.pupils, named.actions, strict=True))
         guardian = self._actor().guardian
         if guardian is None:
             raise ValueError("nobody was identified")
@@ -417,25 +421,32 @@ class _Call:
             answer = await self._ask_key(question, set("12#"), pending.text())
         except HungUp as hung_up:
             if hung_up.keys == "1":
-                await self._act(pupils, actions, key)
+                await self._act(named, key)
             raise
         if answer == "1":
-            await self._act(pupils, actions, key)
+            await self._act(named, key)
         else:
             await self._line.say(prompt("not-changed"))
 
-    async def _act(self, pupils: Sequence[Pupil], actions: Sequence[Action], key: str) -> None:
+    async def _act(self, named: "_Named", key: str) -> None:
         """Take the confirmed actions, commit, and only then say what was done and what was not."""
         at = self._desks.clock.read()
         await self._line.before_saving()
         try:
-            outcomes = await self._desks.booking.act(self._actor(), self._requests(pupils, actions, key), at)
+            requests = self._requests(named.pupils, named.actions, key)
+            outcomes = await self._desks.booking.act(self._actor(), requests, at)
             self._receipts += receipts(outcomes)
         except NothingStoredError:
             await self._line.saved(self._receipts)
             raise
         await self._line.saved(self._receipts)
-        await self._tell(pupils, outcomes)
+        others = [pupil for pupil, _, _ in named.refused]
+        refusals = [outcome for _, _, outcome in named.refused]
+        requests = self._requests(others, [action for _, action, _ in named.refused], f"{key}-refused")
+        await self._desks.booking.record_refusals(self._actor(), requests, refusals, named.asked_at)
+        told = dict(zip((pupil.id for pupil in (*named.pupils, *others)), (*outcomes, *refusals), strict=True))
+        family = [pupil for pupil in self._family.pupils if pupil.id in told] if self._family else []
+        await self._tell(family, [told[pupil.id] for pupil in family])
 
     async def _tell(self, pupils: Sequence[Pupil], outcomes: Sequence[Outcome]) -> None:
         done = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
@@ -445,9 +456,13 @@ class _Call:
         for pupil, outcome in zip(pupils, outcomes, strict=True):
             receipt = outcome.change.receipt if isinstance(outcome, Accepted) else None
             self._journal.note("outcome", pupil=pupil.id, outcome=outcome.word, receipt=receipt)
+        told: list[Prompt] = []
         for pupil, outcome in zip(pupils, outcomes, strict=True):
-            name = [prompt("for-pupil", name=FirstName(pupil.name))] if len(pupils) > 1 else []
-            await self._line.say(*name, self._result(outcome))
+            told += [prompt("for-pupil", name=FirstName(pupil.name))] if len(pupils) > 1 else []
+            told.append(self._result(outcome))
+        # Where nothing was done, what the caller keyed ahead was meant for another call than this one has become: 4 1 1 resumes,
+        # but after a refused 4 the rest would cancel. So a refusal is heard to its end, and keys pressed meanwhile are dropped.
+        await self._line.say(*told, interruptible=bool(done))
 
     def _actor(self) -> Actor:
         guardian = self._family.guardian if self._family else None
@@ -520,7 +535,9 @@ class _Call:
                 asked = [prompt("no-key"), *next(repetitions, question)]
             else:
                 wrong += 1
-                asked = [prompt("wrong-key"), *next(repetitions, question)]
+                # What was keyed ahead of a key that means nothing here was meant for another question.
+                await self._line.say(prompt("wrong-key"), interruptible=False)
+                asked = list(next(repetitions, question))
             if TRIES_MAX in (silences, wrong):
                 break
         raise _GaveUpError
@@ -599,6 +616,16 @@ class _Call:
         """The first whole minute that is not before `instant`, so that nobody is told to try too soon."""
         whole = instant.replace(second=0, microsecond=0)
         return self._local(whole if whole == instant else whole + timedelta(minutes=1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What one confirmation is about: the pupils it named with their actions, and those for whom it could not be done."""
+
+    pupils: tuple[Pupil, ...]
+    actions: tuple[Action, ...]
+    refused: tuple[tuple[Pupil, Action, Outcome], ...]
+    asked_at: Reading
 
 
 def first_date(digits: str, today: date) -> date | None:

@@ -70,6 +70,10 @@ class ScriptedLine:
         if self._is_gone:
             raise HungUp
         self._play(prompts)
+        if not interruptible:
+            # Asterisk throws away what is keyed while such a prompt plays.
+            self._is_gone = HANG_UP in self._buffer
+            self._buffer.clear()
 
     async def ask(self, *prompts: Prompt, digits: int = 1) -> Keys:
         if self._is_gone:

@@ -65,7 +65,8 @@ class ByAgi:
 
         async def on_hungup(hung_up: HungUpCall) -> Sequence[str]:
             pending = Pending.parse(hung_up.request)
-            outcomes = await complete(pending, desks.booking, town.desks.store.pupils, desks.clock.read())
+            completed = await complete(pending, desks.booking, town.desks.store.pupils, desks.clock.read())
+            outcomes = [outcome for _, outcome in completed]
             words.append(next((each for each in outcomes if isinstance(each, Accepted)), outcomes[0]).word)
             return receipts(outcomes)
 

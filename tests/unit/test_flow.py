@@ -90,7 +90,7 @@ def test_R20_completing_a_request_that_was_stored_already_is_the_same_change() -
     drive(parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, "+390350000202", "call"))
     assert line.pending is not None
 
-    [again] = drive(
+    [(_, again)] = drive(
         complete(Pending.parse(line.pending), town.desks.booking, town.desks.store.pupils, FixedClock(EVENING).read())
     )
 
@@ -107,7 +107,7 @@ def test_R18_completed_by_another_gateway_after_the_cutoff_the_key_still_counts_
     assert line.pending is not None
 
     after = FixedClock(before + timedelta(seconds=3)).read()
-    [outcome] = drive(complete(Pending.parse(line.pending), town.desks.booking, town.desks.store.pupils, after))
+    [(_, outcome)] = drive(complete(Pending.parse(line.pending), town.desks.booking, town.desks.store.pupils, after))
 
     assert outcome.word == "cancelled"
 
@@ -158,7 +158,7 @@ def test_R16_an_undo_left_with_the_line_names_the_change_that_was_spoken() -> No
     act(town, "50003", "elsewhere", Undo())
     assert line.pending is not None
 
-    [outcome] = drive(
+    [(_, outcome)] = drive(
         complete(Pending.parse(line.pending), town.desks.booking, town.desks.store.pupils, FixedClock(EVENING).read())
     )
 
@@ -213,3 +213,40 @@ def test_the_line_speaks_english_after_8() -> None:
     drive(bench.start(line))
 
     assert line.language == "en"
+
+
+def test_R21_what_was_refused_for_a_sibling_is_not_done_because_the_others_was_confirmed() -> None:
+    bench = bench_at("siblings")
+
+    call = play(bench.start, ("9", "1", "1", "x"))
+
+    # One of the two had cancelled before: only the other was named, and only the other is changed.
+    assert [change.kind.value for change in bench.changes_of(call)] == ["cancel"]
+    assert "already_cancelled" in call.line.heard
+
+
+def test_keys_pressed_ahead_of_a_refusal_do_nothing() -> None:
+    bench = bench_at("evening")
+
+    call = play(bench.start, ("411",))
+
+    assert "not_suspended" in call.line.heard
+    assert call.word == "not_suspended"
+    assert not bench.changes_of(call)
+
+
+def test_a_code_keyed_out_of_habit_by_a_recognised_caller_changes_nothing() -> None:
+    bench = bench_at("evening")
+
+    call = play(bench.start, ("50003471211",))
+
+    assert not bench.changes_of(call)
+
+
+def test_keys_pressed_ahead_of_a_wrong_key_do_nothing() -> None:
+    bench = bench_at("evening")
+
+    call = play(bench.start, ("711",))
+
+    assert "wrong-key" in call.line.heard
+    assert not bench.changes_of(call)
