@@ -219,26 +219,26 @@ def rehearse(
 ) -> None:
     """Run rehearsal files, each on its own fresh data; print every line that went otherwise, exit 1 if any did."""
     open_town = open_town_in(config)
-    parsed = []
     mistakes: list[Mistake] = []
+    failures: list[object] = []
+    was_broken_off = False
+    count = 0
     for file in files:
         try:
             steps, wrong = parse(read(file), file)
         except (OSError, ValueError) as error:
             steps, wrong = [], [Mistake(file, 1, 1, f"cannot be read: {error}")]
-        parsed.append((file, steps))
         mistakes += wrong
-    failures: list[object] = []
-    was_broken_off = False
-    if not mistakes:
-        for file, steps in parsed:
-            stage = Stage(file, open_town, first_town=town)
-            asyncio.run(stage.run(steps))
-            # The mistakes of a town are told once, however many files rehearse in it.
-            failures += [each for each in stage.failures if each not in failures]
-            was_broken_off = was_broken_off or stage.was_broken_off
-    found = mistakes or failures
-    count = sum(len(steps) for _, steps in parsed)
+        if wrong:
+            # Half a story proves nothing; the other files are run all the same.
+            continue
+        count += len(steps)
+        stage = Stage(file, open_town, first_town=town)
+        asyncio.run(stage.run(steps))
+        # The mistakes of a town are told once, however many files rehearse in it.
+        failures += [each for each in stage.failures if each not in failures]
+        was_broken_off = was_broken_off or stage.was_broken_off
+    found = [*mistakes, *failures]
     if as_json:
         print_json(
             {"files": len(files), "steps": count, "ok": not found, "failed": [_document(each) for each in found]}
@@ -246,8 +246,9 @@ def rehearse(
     else:
         for each in found:
             typer.echo(str(each))
-        said = f"{len(mistakes)} mistakes, nothing was run" if mistakes else f"{len(failures)} failed"
-        typer.echo(f"{len(files)} files, {count} steps: {said if found else 'all as rehearsed'}", err=True)
+        said = f"{len(failures)} failed" if failures else "all as rehearsed"
+        broken = f"; {len(mistakes)} mistakes, whose files were not run" if mistakes else ""
+        typer.echo(f"{len(files)} files, {count} steps: {said}{broken}", err=True)
     if mistakes or was_broken_off:
         raise typer.Exit(WRONG_USAGE)
     if failures:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 
 HOUSE = Path(__file__).parents[2]
+CONVERSATIONS = HOUSE / "tests" / "conversations"
 
 
 def commands(group: typer.core.TyperGroup, *words: str) -> list[tuple[str, ...]]:
@@ -43,3 +44,15 @@ def test_a_town_that_is_not_there_is_not_served(tmp_path: Path, command: str) ->
     assert result.exit_code == 2
     assert "did you mean 'roccachiara'?" in result.stderr
     assert not (tmp_path / "var").exists()
+
+
+def test_a_file_with_a_mistake_keeps_no_other_from_being_rehearsed(tmp_path: Path) -> None:
+    good, wrong = tmp_path / "good.txt", tmp_path / "wrong.txt"
+    good.write_text("town esempio\nat 2026-11-23 18:30\ncall anonymous keys x\noutcome informed\n", encoding="utf-8")
+    wrong.write_text("town esempio\nat some day\n", encoding="utf-8")
+
+    result = CliRunner().invoke(app, ["rehearse", str(wrong), str(good), "--config", str(CONVERSATIONS / "config")])
+
+    assert result.exit_code == 2
+    assert f"{wrong}:2:4: " in result.stdout
+    assert f"{good}:4: outcome: expected informed, found not_identified" in result.stdout
