@@ -214,6 +214,23 @@ def render(settings: AsteriskSettings, folder: Path, place: Path | None = None) 
         _write_private(etc / name, "; The defaults are the wanted ones.\n")
 
 
+def link_data(folder: Path, sounds: Path | None, root: Path) -> None:
+    """Link into `folder`/data the clips, unless they are mounted there, and the documentation of the Asterisk in `root`.
+
+    SIP does not load without Asterisk's own XML documentation, from which it takes the defaults.
+    """
+    documentation = folder / "data" / "documentation"
+    documentation.unlink(missing_ok=True)
+    for place in ("usr/share/asterisk", "var/lib/asterisk"):
+        if (root / place / "documentation").is_dir():
+            documentation.symlink_to(Path("/") / place / "documentation")
+            break
+    if sounds is not None:
+        link = folder / "data" / "sounds"
+        link.unlink(missing_ok=True)
+        link.symlink_to(sounds.resolve())
+
+
 def kept_secret(path: Path) -> str:
     """The secret in `path`; made there, mode 0600, when there is none yet."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -277,7 +294,7 @@ class RunningAsterisk:
             )
         render(self.settings, self.folder, self._place)
         self.log.unlink(missing_ok=True)
-        self._link_documentation()
+        link_data(self.folder, None if self._confined else self.settings.sounds, self._root)
         if self._confined:
             self._give_away()
         self._process = await asyncio.create_subprocess_exec(
@@ -414,19 +431,6 @@ class RunningAsterisk:
             if path.exists():
                 lines += path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
         return "Its log ends: " + "\n".join(lines) if lines else f"It wrote no log in {self.folder}."
-
-    def _link_documentation(self) -> None:
-        """SIP does not load without Asterisk's own XML documentation, from which it takes the defaults."""
-        link = self.folder / "data" / "documentation"
-        link.unlink(missing_ok=True)
-        for place in ("usr/share/asterisk", "var/lib/asterisk"):
-            if (self._root / place / "documentation").is_dir():
-                link.symlink_to(Path("/") / place / "documentation")
-                break
-        if not self._confined:
-            sounds = self.folder / "data" / "sounds"
-            sounds.unlink(missing_ok=True)
-            sounds.symlink_to(self.settings.sounds.resolve())
 
     def _give_away(self) -> None:
         """Hand the run folder to the user Asterisk runs as; nobody else can look into it."""

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from gateway.app import Hallway, Log
+from gateway.cli_asterisk import asterisk_app
 from gateway.cli_calendar import calendar_app
 from gateway.cli_calls import calls_app
 from gateway.cli_desk import desk_app, run_or_exit
@@ -45,7 +46,11 @@ app.add_typer(calendar_app, name="calendar")
 app.add_typer(people_app, name="people")
 app.add_typer(calls_app, name="calls")
 app.add_typer(sounds_app, name="sounds")
-app.registered_commands += [*line_app.registered_commands, *desk_app.registered_commands]
+app.registered_commands += [
+    *line_app.registered_commands,
+    *desk_app.registered_commands,
+    *asterisk_app.registered_commands,
+]
 
 
 @app.command()

@@ -19,11 +19,9 @@ from core.window import Channel
 from gateway.app import Hallway, Log
 from gateway.asterisk import (
     AsteriskFailed,
-    AsteriskSettings,
     RunningAsterisk,
     asterisk_root,
     dialled_forms,
-    kept_secret,
 )
 from gateway.clips import read_clips
 from gateway.files.load import Configuration
@@ -34,13 +32,13 @@ from gateway.installation import (
     PURPOSE,
     REHEARSAL,
     Installation,
+    asterisk_settings,
     database_url,
     has_database,
     home,
     move_clock,
     open_installation,
     rehearsal_offset,
-    secrets_folder,
     sounds_folder,
 )
 from gateway.municipality import Municipality
@@ -208,30 +206,10 @@ class Demonstration:
     @contextlib.asynccontextmanager
     async def _asterisk(self) -> AsyncIterator[tuple[RunningAsterisk | None, str]]:
         """Asterisk, or why there is none."""
-        settings = self._configuration.settings
         try:
             root = await asterisk_root()
-            running = RunningAsterisk(
-                AsteriskSettings(
-                    numbers=tuple(number for town in self._towns for number in town.numbers),
-                    sounds=sounds_folder(settings),
-                    ami_secret=kept_secret(secrets_folder(self._configuration) / settings.ami.secret_file),
-                    ami_user=settings.ami.user,
-                    ami_port=settings.ami.port,
-                    sip_address=settings.sip.host,
-                    sip_port=settings.sip.port,
-                    websocket_port=settings.sip.websocket_port,
-                    gateways=(
-                        f"{settings.agi.host}:{settings.agi.port}",
-                        f"{settings.agi.host}:{settings.agi.port + 1}",
-                    ),
-                    rtp_first=settings.sip.rtp_first,
-                    rtp_last=settings.sip.rtp_last,
-                    calls_max=settings.sip.calls_max,
-                ),
-                home(self._configuration.folder) / "var" / "asterisk",
-                root,
-            )
+            folder = home(self._configuration.folder) / "var" / "asterisk"
+            running = RunningAsterisk(asterisk_settings(self._configuration), folder, root)
             await running.start()
         except AsteriskFailed as error:
             yield None, str(error)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from core.ports import Clock
+from gateway.asterisk import AsteriskSettings, kept_secret
 from gateway.clock import MeasuredClock, OffsetClock, TownClock, usual_sources
 from gateway.clock.sntp import NtpServer
 from gateway.files.load import Configuration
@@ -86,6 +87,29 @@ def secrets_folder(configuration: Configuration) -> Path:
 def sounds_folder(settings: Settings) -> Path:
     """Where Asterisk finds the clips, those made on this machine included."""
     return settings.sounds or HOUSE / "var" / "sounds"
+
+
+def asterisk_settings(configuration: Configuration) -> AsteriskSettings:
+    """What the settings say to an Asterisk of this installation, which rehearses until it is given a trunk.
+
+    The secret of the event link is made where there is none. Raises ValueError for what Asterisk could not read, OSError.
+    """
+    settings = configuration.settings
+    agi, sip = settings.agi, settings.sip
+    return AsteriskSettings(
+        numbers=tuple(number for town in configuration.municipalities for number in town.numbers),
+        sounds=sounds_folder(settings),
+        ami_secret=kept_secret(secrets_folder(configuration) / settings.ami.secret_file),
+        ami_user=settings.ami.user,
+        ami_port=settings.ami.port,
+        sip_address=sip.host,
+        sip_port=sip.port,
+        websocket_port=sip.websocket_port,
+        gateways=(f"{agi.host}:{agi.port}", f"{agi.host}:{agi.port + 1}"),
+        rtp_first=sip.rtp_first,
+        rtp_last=sip.rtp_last,
+        calls_max=sip.calls_max,
+    )
 
 
 @asynccontextmanager
