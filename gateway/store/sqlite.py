@@ -430,6 +430,19 @@ class SqliteReaders:
         return connection
 
 
+def _into_wal_mode(connection: sqlite3.Connection, until: float) -> str:
+    """Switch the journal; of several that start at once SQLite turns some away at once, whatever their time-out."""
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(random.uniform(*LOCK_RETRY_S))  # noqa: S311 - spreads those who wait, guards nothing
+        else:
+            return str(mode)
+
+
 def connect(path: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> sqlite3.Connection:
     """A connection that writes durably, in the driver's autocommit mode: transactions are begun in so many words.
 
@@ -441,7 +454,7 @@ def connect(path: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> sqlite3.Conne
         path, timeout=lock_timeout_s, isolation_level=None, cached_statements=STATEMENTS_KEPT, check_same_thread=False
     )
     try:
-        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        mode = _into_wal_mode(connection, time.monotonic() + lock_timeout_s)
         if mode != "wal":
             raise StoreSetupError(
                 f"{path}: SQLite's journal mode is {mode}, expected wal, which needs a disk of this machine; nothing was kept"
