@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -521,6 +522,17 @@ async def test_starts_at_the_same_time_migrate_once(path: Path) -> None:
     assert await stores[3].get_setting("key") == "value"
     for store in stores:
         await store.close()
+
+
+def test_many_who_open_a_new_database_at_once_all_get_in(tmp_path: Path) -> None:
+    for attempt in range(10):
+        path = tmp_path / f"{attempt}.db"
+
+        with ThreadPoolExecutor(12) as pool:
+            opened = [pool.submit(connect, path) for _ in range(12)]
+
+        for each in opened:
+            each.result().close()
 
 
 def test_a_database_of_a_newer_version_is_refused_in_one_line_and_left(path: Path) -> None:
