@@ -5,10 +5,10 @@ PYTHON := .venv/bin/python
 MENSA := .venv/bin/mensa
 .DEFAULT_GOAL := help
 
-.PHONY: help run test setup phone check format bench chaos sounds listen map lock clean
+.PHONY: help run test setup phone check format bench chaos sounds listen recording map lock clean
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/ready ## the example town, answering on 127.0.0.1:5060 (AT=2026-11-23T08:50 starts there, AT=now is the real clock, KEEP=1 keeps the data)
 	@bin/setup-system run
@@ -52,6 +52,9 @@ sounds: .venv/voice ## make the clips that are missing or whose words changed
 listen: .venv/voice ## measure how well the clips are understood
 	@bin/setup-system voice
 	@$(PYTHON) -m sounds.listen
+
+recording: .venv/ready ## record a whole call from the caller's side for the README (needs sox, and `make run AT=2026-11-23T18:31` beside it)
+	@$(PYTHON) tests/e2e/record_call.py docs/call.ogg
 
 map: .venv/ready ## draw the call for the README
 	@$(MENSA) map --svg docs/call-map.svg
