@@ -1,7 +1,7 @@
 """`mensa presence`, `mensa change`: an operator at the desk."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import fields
 from datetime import date, timedelta
 from typing import Annotated, Any, TypeVar
@@ -14,9 +14,11 @@ from rich.table import Table
 
 from core.access import Actor
 from core.changes import Change, NewChange
+from core.clock import Reading
 from core.desk import Action, Bland, Cancel, PupilDay, Request, Resume, Suspend, Undo
 from core.outcomes import Accepted, NothingToUndo, Outcome, Refused
 from core.people import Pupil
+from core.ports import Refusal
 from core.window import Channel
 from gateway.cli_options import (
     ANSWER_IS_NO,
@@ -46,6 +48,7 @@ ACTIONS = ("cancel", "bland", "suspend", "resume", "undo")
 
 Result = TypeVar("Result")
 Work = Callable[[Installation, Municipality, TownDesks], Awaitable[Result]]
+_Told = tuple[Sequence[PupilDay], Sequence[Refusal]]
 
 
 def at_the_desk(config: Any, town: str | None, work: Work[Result]) -> Result:
@@ -78,25 +81,35 @@ def presence(
     town: TownOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a pupil gets on each day, and the change behind it."""
+    """What a pupil gets on each day with the change behind it, and what was refused for those days."""
     start, end = _day(first, "--from"), _day(last, "--to")
 
-    async def work(house: Installation, municipality: Municipality, desks: TownDesks) -> list[PupilDay]:
+    async def work(house: Installation, municipality: Municipality, desks: TownDesks) -> _Told:
         pupil = await _pupil(desks, code)
-        begin = start or municipality.town.calendar.local(house.clock_of(municipality).read().midpoint).date()
+        calendar = municipality.town.calendar
+        begin = start or calendar.local(house.clock_of(municipality).read().midpoint).date()
         until = end or begin + timedelta(days=DAYS_USUAL)
         if not begin <= until <= begin + timedelta(days=DAYS_MAX):
             fail(f"--to: {until} is not within {DAYS_MAX} days from {begin}; expected a later day within them")
-        return list(await desks.booking.presences(pupil, begin, until))
+        refusals = [
+            each
+            for each in await desks.store.refusals(pupil.id)
+            if begin <= (each.day or calendar.local(each.decided.midpoint).date()) <= until
+        ]
+        return await desks.booking.presences(pupil, begin, until), refusals
 
     timezone = choose_town(load_or_exit(config), town).timezone
-    days = at_the_desk(config, town, work)
+    days, refusals = at_the_desk(config, town, work)
     if as_json:
-        print_json({"code": code, "days": [_day_document(each) for each in days]})
+        print_json(
+            {
+                "code": code,
+                "days": [_day_document(each) for each in days],
+                "refusals": [_refusal_document(each) for each in refusals],
+            }
+        )
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("day", "presence", "why", "receipt", "channel", "decided"):
-        table.add_column(column, no_wrap=True)
+    table = _table("day", "presence", "why", "receipt", "channel", "decided")
     for each in days:
         table.add_row(
             f"{each.day:%a} {each.day}",
@@ -104,7 +117,20 @@ def presence(
             each.status.why or "",
             *_change_cells(each.change, timezone),
         )
-    Console(width=None if Console().is_terminal else 120).print(table)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    if refusals:
+        table = _table("refused", "action", "day", "outcome", "channel")
+        for refusal in refusals:
+            table.add_row(
+                _decided(refusal.decided, timezone),
+                refusal.action,
+                str(refusal.day or ""),
+                refusal.outcome,
+                refusal.channel.value,
+            )
+        console.print()
+        console.print(table)
 
 
 @desk_app.command()
@@ -217,10 +243,35 @@ def _day_document(each: PupilDay) -> dict[str, object]:
     }
 
 
+def _refusal_document(refusal: Refusal) -> dict[str, object]:
+    return {
+        "action": refusal.action,
+        "day": refusal.day,
+        "outcome": refusal.outcome,
+        "channel": refusal.channel.value,
+        "decided_earliest": refusal.decided.earliest.isoformat(),
+        "decided_latest": refusal.decided.latest.isoformat(),
+        "clock": refusal.decided.source,
+        "synchronised": refusal.decided.synchronised,
+        "session": refusal.session,
+    }
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _decided(at: Reading, timezone: ZoneInfo) -> str:
+    return f"{at.midpoint.astimezone(timezone):%Y-%m-%d %H:%M:%S}"
+
+
 def _change_cells(change: Change | None, timezone: ZoneInfo) -> tuple[str, str, str]:
     if change is None:
         return "", "", ""
-    return change.receipt, change.channel.value, f"{change.decided.midpoint.astimezone(timezone):%Y-%m-%d %H:%M:%S}"
+    return change.receipt, change.channel.value, _decided(change.decided, timezone)
 
 
 def _sentence(outcome: Outcome) -> str:
