@@ -67,7 +67,9 @@ def tail(
     ] = None,
     config: ConfigOption = CONFIG,
     town: TownOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document, a list of calls; with --follow one JSON object a line.")
+    ] = False,
 ) -> None:
     """The calls so far, a line each: when, where, who, what came of it, and its id for `mensa calls show`."""
     configuration = load_or_exit(config)
@@ -90,6 +92,9 @@ def tail(
         wanted = Wanted(first, town, digest, outcome)
         after_id = await last_id(house.store)
         found = await records(house.store, wanted)
+        if as_json and not follows:
+            print_json([_document(record) for record in found])
+            return
         for record in found[-SHOWN_BEFORE_FOLLOWING:] if follows and since is None else found:
             told.record(record)
         if follows:
@@ -98,7 +103,7 @@ def tail(
                     told.record(each)
                 else:
                     told.note(each)
-        elif not found and not as_json:
+        elif not found:
             typer.echo(f"no such calls since {told.local(first, town)}", err=True)
 
     _run(configuration, read)

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shutil
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from gateway.store.port import NewCallEvent
 HOUSE = Path(__file__).resolve().parents[2]
 CALLER = "+390350000101"
 MASKED = "+3903******01"
+# A Python that starts on a loaded machine, and then some.
+FOLLOWING_S = 60
 
 
 @pytest.fixture
@@ -90,13 +94,14 @@ def test_calls_are_chosen_by_what_a_clerk_knows(config: Path, arguments: tuple[s
     shown = calls(config, "tail", "--json", *arguments)
 
     assert shown.exit_code == 0
-    assert [json.loads(line)["call"] for line in shown.stdout.splitlines()] == found
+    assert [record["call"] for record in json.loads(shown.stdout)] == found
 
 
-def test_json_lines_hold_the_record_and_no_whole_number(config: Path) -> None:
+def test_json_is_one_document_of_records_without_a_whole_number(config: Path) -> None:
     shown = calls(config, "tail", "--json")
 
-    first = json.loads(shown.stdout.splitlines()[0])
+    first, *others = json.loads(shown.stdout)
+    assert len(others) == 2
     assert first["kind"] == "call"
     assert (first["outcome"], first["receipts"], first["number"], first["steps"]) == ("cancelled", ["4712"], MASKED, 1)
     assert datetime.fromisoformat(first["started"]).tzinfo is not None
@@ -166,3 +171,16 @@ def test_without_a_database_that_is_said(tmp_path: Path) -> None:
 
     assert shown.exit_code == 2
     assert "there is no database yet" in shown.stderr
+
+
+async def test_who_follows_reads_one_json_object_a_line_as_calls_happen(config: Path) -> None:
+    command = (sys.executable, "-m", "gateway.cli", "calls", "tail", "--follow", "--json", "--config", str(config))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=HOUSE)
+    assert process.stdout is not None
+
+    async with asyncio.timeout(FOLLOWING_S):
+        lines = [json.loads(await process.stdout.readline()) for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+
+    assert [line["call"] for line in lines] == ["1.1", "1.2", "1.3"]
+    assert await process.wait() == 0
