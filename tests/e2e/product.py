@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from caller import Caller, KeysBy, free_udp_port
-from heard import Samples, from_alaw, invented_clip, to_alaw
+from heard import Samples, from_alaw
 from town import EVENING, HOUSE, MONDAY, TOWN, Gateway, TownOnDisk, open_town
 
 from core.changes import Change, Kind, Presence
@@ -36,7 +36,7 @@ from ivr.line import (
     prompt,
 )
 from ivr.prompts import Catalogue
-from ivr.spoken import clips, required_clips, town_clip, words_clip
+from ivr.spoken import clips
 from sounds.derive import derive
 
 ROME = ZoneInfo("Europe/Rome")
@@ -64,16 +64,11 @@ Said = Prompt | str
 
 
 def real_sounds(folder: Path) -> Path:
-    """The product's clips as Asterisk wants them, and an invented sound for what only the example town has."""
+    """The product's clips as Asterisk wants them, those of the example town included."""
     folder.chmod(0o755)
     derive(phrases_folder(), folder)
     for file in sorted(TOWN_CLIPS.rglob("*.alaw")):
         write_clip(folder / file.relative_to(TOWN_CLIPS).with_suffix(""), file.read_bytes())
-    for language, catalogue in read_catalogues(phrases_folder()).items():
-        crutch = [clip.name for clip in required_clips(catalogue)]
-        for name in (town_clip(TOWN_NAME), words_clip(OFFICE_HOURS), *crutch):
-            if not (folder / language / f"{name}.alaw").exists():
-                write_clip(folder / language / name, to_alaw(invented_clip(f"{language}/{name}")))
     return folder
 
 
