@@ -45,6 +45,7 @@ from gateway.municipality import Municipality
 from gateway.opening import eve_of_service, recognised
 from gateway.rehearsal import SkippedTimeError, local_instant, parse_instant
 from gateway.store.engine import database_path, open_store
+from gateway.store.port import StoreError
 from gateway.town_clips import make_clips, summary
 
 # How much of a rehearsal's time a `kill -9` may lose to the next `KEEP=1`.
@@ -197,9 +198,21 @@ class Demonstration:
                 self._log.info("clips_made", town=town.key, clips=len(made), voice=summary(made))
 
     async def _heartbeat(self, house: Installation) -> None:
+        is_told = False
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await house.store.set_setting(LAST_INSTANT, house.now().isoformat())
+            try:
+                await house.store.set_setting(LAST_INSTANT, house.now().isoformat())
+                is_told = False
+            except StoreError as fault:
+                # Once, until it works again: what else needs the store says so itself.
+                if not is_told:
+                    self._log.warning(
+                        "rehearsal_instant_not_kept",
+                        fault=str(fault),
+                        holds="KEEP=1 would go on from an earlier instant; tried again every few seconds",
+                    )
+                is_told = True
 
     # Asterisk
 

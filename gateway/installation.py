@@ -125,8 +125,15 @@ async def open_installation(
             f"{database_url(configuration)}: there is no database yet; start `mensa serve` or `make run`, or import people first"
         )
     clock = real_clock(configuration)
-    secrets_folder(configuration).mkdir(mode=0o700, parents=True, exist_ok=True)
-    hasher = load_or_create_pin_key(secrets_folder(configuration) / PIN_KEY_FILE)
+    folder = secrets_folder(configuration)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstallationError(
+            f"{folder}: the folder of secrets cannot be made ({error.strerror}); "
+            "expected a folder of this user; nothing was opened"
+        ) from error
+    hasher = load_or_create_pin_key(folder / PIN_KEY_FILE)
     store = await open_store(database_url(configuration))
     try:
         await store.migrate()

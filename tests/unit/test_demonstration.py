@@ -1,20 +1,25 @@
 """`make run` up to the moment before Asterisk: the data and the clock it prepares."""
 
 import asyncio
+import dataclasses
 import shutil
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from rich.console import Console
+from structlog.testing import capture_logs
 
 from core.changes import Presence
+from gateway import demonstration
 from gateway.app import Log
 from gateway.demonstration import SUSPENDED_CODE, Demonstration, DemonstrationFailed
 from gateway.files.load import Configuration, load_configuration
-from gateway.installation import Installation, open_installation
+from gateway.installation import REHEARSAL, Installation, open_installation
 from gateway.logs import get_log
+from gateway.store.port import StoreBusyError
 
 HOUSE = Path(__file__).parents[2]
 
@@ -74,3 +79,36 @@ async def test_a_database_of_real_families_is_never_rehearsed_on(configuration: 
 
     with pytest.raises(DemonstrationFailed, match="not a rehearsal's"):
         await prepared(configuration, None)
+
+
+@dataclass
+class StoreDownForAWhile:
+    """A database that is down for the first writes."""
+
+    fails: int
+    kept: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def set_setting(self, key: str, value: str) -> None:
+        self.fails -= 1
+        if self.fails >= 0:
+            raise StoreBusyError(f"database: busy; {key} was not kept")
+        self.kept.set()
+
+
+async def test_a_store_that_is_down_for_a_while_is_told_once_and_the_clock_is_kept_afterwards(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demonstration, "HEARTBEAT_S", 0)
+    store = StoreDownForAWhile(fails=3)
+    async with open_installation(configuration, purpose=REHEARSAL, makes_database=True) as house:
+        with capture_logs() as told:
+            beats = asyncio.create_task(
+                Demonstration(configuration, Console(quiet=True), cast(Log, get_log()))._heartbeat(
+                    dataclasses.replace(house, store=cast(Any, store))
+                )
+            )
+            async with asyncio.timeout(10):
+                await store.kept.wait()
+            beats.cancel()
+
+    assert [each["event"] for each in told] == ["rehearsal_instant_not_kept"]
