@@ -83,7 +83,6 @@ PHRASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bland_limit": ("number",),
         "no-key": (),
         "wrong-key": (),
-        "not-offered": (),
         "call-too-long": (),
         "goodbye": (),
         **{f"key-{key}": () for key in range(1, 10)},
@@ -91,7 +90,6 @@ PHRASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fallback-perhaps": (),
         "fallback-saved": (),
         "fallback-saved-all": (),
-        "busy-lines": (),
         "silence-2": (),
     }
 )

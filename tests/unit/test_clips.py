@@ -28,6 +28,7 @@ from gateway.kokoro import SENTENCE_PAUSE_S, sentences
 from gateway.voice import clips_in, hours_said
 from ivr.spoken import GRAMMARS, missing_clips
 from sounds.derive import derive
+from sounds.listen import normal
 from sounds.make import Take, content_hash, manifest_file, read_manifest, takes
 
 FOLDER = phrases_folder()
@@ -222,3 +223,18 @@ def test_deriving_puts_the_ready_names_into_every_language(tmp_path: Path) -> No
 def test_office_hours_are_read_out_in_full(hours: str, italian: str, english: str) -> None:
     assert hours_said(hours, "it") == italian
     assert hours_said(hours, "en") == english
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "spoken"),
+    [
+        ("it", "Mercoledì, 21 luglio alle 8:05", "mercoledì ventuno luglio alle otto e cinque"),
+        ("it", "il 1º ottobre alle 18.00", "il primo ottobre alle diciotto"),
+        ("en", "Wednesday, July 21st at 8:05pm.", "wednesday the twenty first of july at eight oh five p m"),
+        ("en", "The 10 of April, canceled", "the tenth of april cancelled"),
+    ],
+)
+def test_what_a_recogniser_writes_in_digits_is_compared_as_it_is_spoken(
+    language: str, written: str, spoken: str
+) -> None:
+    assert normal(written, language) == spoken
