@@ -50,6 +50,7 @@ CALLS = 40
 CROWD, LISTENERS = PEOPLE[:CALLS], PEOPLE[40:42]
 LEAVERS = PEOPLE[42:47]
 CAREFUL, CODED, MISTAKEN, LOCKED, SILENT, BY_INFO, BY_TONES = PEOPLE[47:54]
+HASTY = PEOPLE[68]
 WRONG_PINS = ("9147", "9258", "9369")
 
 EVENING = Together()
@@ -227,6 +228,25 @@ async def test_a_whole_call_typed_ahead_in_one_burst_is_taken_key_by_key(line: L
         await line.voice.assert_heard(
             caller, "phrase/cancelled-1", "phrase/cancelled-2", never=("wrong-code", "wrong-key", "enter-code-again")
         )
+
+
+@at_once
+async def who_resumes_what_is_not_suspended(line: Line) -> Caller:
+    async with line.call(HASTY.number) as caller:
+        # 4 1 1 resumes; after a refused 4 the rest of it would cancel.
+        await caller.press("411", on_ms=100, off_ms=300)
+        await line.voice.wait_for(caller, "not_suspended")
+        await line.voice.wait_for(caller, "offer-cancel")
+        await caller.hang_up()
+    return caller
+
+
+async def test_what_is_keyed_ahead_of_a_refusal_changes_nothing(line: Line, evening: Outcomes) -> None:
+    caller = await evening(who_resumes_what_is_not_suspended)
+
+    await line.voice.assert_heard(caller, "not_suspended", "offer-cancel", never=("phrase/confirm-cancel-1",))
+    assert (await line.town.call_from(HASTY.number)).outcome == "not_suspended"
+    await line.unchanged(HASTY.code)
 
 
 @at_once
