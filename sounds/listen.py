@@ -51,6 +51,8 @@ WORDS_RIGHT_MIN = 0.96
 CHARACTERS_WRONG_MAX = 0.08
 # Of the weekdays, the months and the digits: one wrong is a meal on the wrong day or a code that does not exist.
 KEY_WORDS_RIGHT_MIN = 0.98
+# Told apart by the sentence alone, not by the ear.
+SOUNDS_LIKE = {"è": "e", "too": "two"}
 SAMPLE_DEFAULT = 200
 # Names are what every recogniser misspells: the plainest are played, and what is made of them is listed, not judged.
 NAMES = ("Anna", "Marco", "Luca", "Sofia")
@@ -144,8 +146,7 @@ def normal(text: str, language: str) -> str:
     text = re.sub(r"(\d{1,2})[:.](\d{2})\b", lambda at: f"{at[1]} {_minute_said(at[2], language)}", text)
     text = re.sub(r"(\d+)(st|nd|rd|th)\b", r"\1", _dates_said(text, language))
     text = re.sub(r"\b([ap])\.?\s?m\b\.?", r"\1 m", said(text, language))
-    # "È" and "e" are told apart by the sentence alone.
-    return " ".join("e" if word == "è" else word for word in re.findall(r"[^\W_]+", text))
+    return " ".join(SOUNDS_LIKE.get(word, word) for word in re.findall(r"[^\W_]+", text))
 
 
 def _minute_said(minute: str, language: str) -> str:
