@@ -66,8 +66,9 @@ def migrate(path: Path) -> None:
     """
     try:
         with closing(connect(path, lock_timeout_s=MIGRATE_TIMEOUT_S)) as connection:
+            # Before the first look: who closes a database as the last one locks even readers out for a moment.
+            connection.execute(f"PRAGMA busy_timeout={int(MIGRATE_TIMEOUT_S * 1000)}")
             if _schema(connection) != SCHEMA:
-                connection.execute(f"PRAGMA busy_timeout={int(MIGRATE_TIMEOUT_S * 1000)}")
                 # SQLite changes a table by copying it, and would take the old one's end for the end of its rows.
                 connection.execute("PRAGMA foreign_keys=OFF")
                 _upgrade(path, connection)
