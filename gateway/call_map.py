@@ -24,7 +24,7 @@ from ivr.flow import Desks, parents_line
 from ivr.line import Prompt
 from ivr.prompts import Catalogue
 from ivr.spoken import words
-from ivr.terminal import ScriptedLine
+from ivr.terminal import ScriptedLine, SilentJournal
 
 # Wide enough for one sentence on a line, narrow enough for a page.
 WIDTH = 118
@@ -209,9 +209,4 @@ class _Caller:
         opened = self.open_town(self.town)
         keys = count()
         desks = Desks(opened.desks.booking, opened.desks.access, FixedClock(self.at), lambda: f"key-{next(keys)}")
-        return await parents_line(line, _NoJournal(), greeting_of(opened.municipality), desks, self.number, "map")
-
-
-class _NoJournal:
-    def note(self, event: str, **fields: str | int | bool | None) -> None:
-        """Nobody called."""
+        return await parents_line(line, SilentJournal(), greeting_of(opened.municipality), desks, self.number, "map")

@@ -58,7 +58,7 @@ from gateway.telephone import TownDesks, greeting_of, open_desks
 from ivr.flow import parents_line
 from ivr.line import Prompt
 from ivr.spoken import words
-from ivr.terminal import NoKeysError, ScriptedLine, TerminalLine, parse_keys
+from ivr.terminal import NoKeysError, ScriptedLine, SilentJournal, TerminalLine, parse_keys
 
 line_app = typer.Typer()
 
@@ -135,7 +135,7 @@ async def _phone(
         else:
             line = ScriptedLine(keys, on_prompt=show, on_key=None if as_json else show_key)
         word = await parents_line(
-            line, _NoJournal(), greeting_of(municipality), desks.for_calls(clock), caller, "terminal"
+            line, SilentJournal(), greeting_of(municipality), desks.for_calls(clock), caller, "terminal"
         )
         if as_json:
             print_json(
@@ -169,11 +169,6 @@ def _rehearsal(town: Municipality, at: At, caller: str, keys: Sequence[str], hea
         f"outcome   {word}",
     ]
     return "\n".join(lines) + "\n"
-
-
-class _NoJournal:
-    def note(self, event: str, **fields: str | int | bool | None) -> None:
-        """A call on a scratch copy stands in no call log."""
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ from gateway.telephone import TownDesks, greeting_of, open_desks
 from ivr.explore import drive
 from ivr.flow import Desks, parents_line
 from ivr.prompts import PHRASES
-from ivr.terminal import NoKeysError, ScriptedLine, parse_keys
+from ivr.terminal import NoKeysError, ScriptedLine, SilentJournal, parse_keys
 
 # A rehearsal is read by a person; what is longer is no rehearsal but a mistake, such as a log given by its name.
 BYTES_MAX, STEPS_MAX = 1_000_000, 10_000
@@ -378,11 +378,6 @@ def open_town_in(configuration: Path) -> OpenTown:
 _HASHER = KeyedHasher(bytes(KEY_BYTES))
 
 
-class _NullJournal:
-    def note(self, event: str, **fields: str | int | bool | None) -> None:
-        """A rehearsal keeps no call log."""
-
-
 @dataclass(frozen=True, slots=True)
 class Called:
     """What one call came to: the ids of the prompts heard, in order, and its outcome."""
@@ -398,7 +393,7 @@ MakeCall = Callable[[Rehearsed, Desks, Call, str], Awaitable[Called]]
 async def scripted_call(town: Rehearsed, desks: Desks, call: Call, session: str) -> Called:
     """A call on the scripted line."""
     line = ScriptedLine(call.keys)
-    word = await parents_line(line, _NullJournal(), greeting_of(town.municipality), desks, call.caller, session)
+    word = await parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, call.caller, session)
     return Called(line.heard, word)
 
 

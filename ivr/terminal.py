@@ -39,6 +39,13 @@ def parse_keys(words: str) -> tuple[str, ...]:
     return parsed
 
 
+class SilentJournal:
+    """The journal of a call that stands in no call log."""
+
+    def note(self, event: str, **fields: str | int | bool | None) -> None:
+        """Keep nothing."""
+
+
 @dataclass(slots=True)
 class ScriptedLine:
     """A caller who keys the given words; when they run out, silence. Nothing waits."""

@@ -15,7 +15,7 @@ from gateway.rehearsal import Rehearsed, open_town_in
 from gateway.telephone import greeting_of
 from ivr.explore import Explored, drive
 from ivr.flow import Desks, parents_line
-from ivr.terminal import ScriptedLine
+from ivr.terminal import ScriptedLine, SilentJournal
 
 CONVERSATIONS = Path(__file__).parent / "conversations"
 OPEN_TOWN = open_town_in(CONVERSATIONS / "config")
@@ -23,11 +23,6 @@ OPEN_TOWN = open_town_in(CONVERSATIONS / "config")
 EVENING = datetime(2026, 11, 23, 17, 30, tzinfo=UTC)
 NOON = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
 TUESDAY = date(2026, 11, 24)
-
-
-class SilentJournal:
-    def note(self, event: str, **fields: str | int | bool | None) -> None:
-        """Nobody reads it."""
 
 
 @dataclass(slots=True)

@@ -18,10 +18,9 @@ from ivr.flow import Desks, complete, parents_line, receipts
 from ivr.line import Prompt
 from ivr.pending import Pending
 from ivr.spoken import clips
-from ivr.terminal import ScriptedLine
+from ivr.terminal import ScriptedLine, SilentJournal
 from tests.agi_serving import HOST, serving
 from tests.asterisk_double import AsteriskDouble, parsed_arguments
-from tests.flow_bench import SilentJournal
 
 CONVERSATIONS = Path(__file__).parents[1] / "conversations"
 FILES = sorted(CONVERSATIONS.glob("*.txt"))

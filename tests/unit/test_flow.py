@@ -16,8 +16,8 @@ from ivr.explore import drive, play
 from ivr.flow import Desks, complete, first_date, parents_line
 from ivr.line import HungUp, Keys, Prompt
 from ivr.pending import Pending
-from ivr.terminal import ScriptedLine
-from tests.flow_bench import EVENING, OPEN_TOWN, TUESDAY, SilentJournal, bench_at
+from ivr.terminal import ScriptedLine, SilentJournal
+from tests.flow_bench import EVENING, OPEN_TOWN, TUESDAY, bench_at
 
 
 class RecordingJournal:
