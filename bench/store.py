@@ -9,16 +9,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from bench.result import Result
-from core.changes import History, Kind, NewChange
+from core.changes import Kind, NewChange
 from core.clock import exactly
 from core.people import NewPupil, People, PupilId, UserCode
-from core.ports import Entries
+from core.ports import Entries, Kept
 from core.window import Channel
 from gateway.pin_key import KEY_BYTES, KeyedHasher
 from gateway.store.engine import open_store
@@ -87,8 +87,8 @@ async def _round_of_ours(town: Town, ids: list[PupilId], numbers: Iterator[int])
 
 
 async def _change_one(town: Town, pupil: PupilId, request: str) -> None:
-    def decide(histories: Mapping[PupilId, History]) -> tuple[Entries, None]:
-        receipt = f"{len(histories[pupil]):04}"
+    def decide(kept: Kept) -> tuple[Entries, None]:
+        receipt = f"{len(kept.histories[pupil]):04}"
         change = NewChange(pupil, Kind.CANCEL, DAY, DAY, receipt, request, Channel.PHONE, None, "call", DECIDED)
         return Entries((change,)), None
 

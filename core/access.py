@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from core.people import Family, GuardianId, Pupil, PupilId, UserCode
+from core.people import CookId, Family, GuardianId, Pupil, PupilId, UserCode
 from core.ports import Attempts, PinHasher, TownStore, WrongAnswer
 from core.window import Channel
 
@@ -116,6 +116,11 @@ class AccessDesk:
 def pin_digest(hasher: PinHasher, guardian: GuardianId, pin: str) -> str:
     """How a guardian's PIN is kept: with the guardian's id, so that equal PINs do not look alike."""
     return hasher.digest(f"pin:{guardian}:{pin}")
+
+
+def cook_pin_digest(hasher: PinHasher, cook: CookId, pin: str) -> str:
+    """How a cook's PIN is kept; a guardian of the same id and PIN has another digest."""
+    return hasher.digest(f"cook-pin:{cook}:{pin}")
 
 
 def number_digest(hasher: PinHasher, number: str) -> str:

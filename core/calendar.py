@@ -41,6 +41,23 @@ class DayStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedDays:
+    """The days that day closings have made final (R25): each school's, with the class groups that were counted on them."""
+
+    days: Mapping[str, Mapping[date, frozenset[str]]] = field(default_factory=dict)
+
+    def has(self, school: str, day: date) -> bool:
+        return day in self.days.get(school, {})
+
+    def of_class(self, school: str, class_group: str) -> Iterator[date]:
+        """The days on which this class group was counted."""
+        return (day for day, counted in self.days.get(school, {}).items() if class_group in counted)
+
+
+NONE_CLOSED = ClosedDays()
+
+
+@dataclass(frozen=True, slots=True)
 class DayException:
     """Dates on which weekday, holiday, patron and school year do not count (R2).
 

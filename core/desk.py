@@ -5,11 +5,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from itertools import count
 
 from core.access import Actor
-from core.calendar import ONE_DAY, DayStatus, ServiceCalendar
+from core.calendar import NONE_CLOSED, ONE_DAY, ClosedDays, DayStatus, ServiceCalendar
 from core.changes import Change, ChangeId, DayPresence, History, Kind, NewChange, Presence, fold, standing
 from core.clock import Reading
 from core.outcomes import (
@@ -33,8 +35,8 @@ from core.outcomes import (
     TooLate,
     Undone,
 )
-from core.people import ClassGroup, Pupil, PupilId
-from core.ports import Entries, Refusal, TownStore
+from core.people import ClassGroup, Pupil
+from core.ports import Entries, Kept, Refusal, TownStore
 from core.window import Anytime, Channel, Evening, Open, Shut, Window, is_closed, judge, last_day_ahead
 
 # Four digits can be remembered until a pen is found (R19); a pupil with so many changes that they run short gets five.
@@ -94,11 +96,37 @@ class Town:
     calendar: ServiceCalendar
     windows: Mapping[Channel, Window]
     bland_days_max: int
+    # Diets whose meals stand on the tray list by name: the kitchen's alone to know, and nobody else's on it.
+    tray_diets: frozenset[str] = frozenset()
 
     def class_group(self, pupil: Pupil) -> ClassGroup:
         """The pupil's class group; one without weekdays where an edit of the calendar has left none of that name."""
         key = pupil.school, pupil.class_group
         return self.calendar.classes.get(key) or ClassGroup(*key, weekdays=frozenset())
+
+
+class Undecided:
+    """The requests whose decision instant is known and whose fate is not yet: a day closes after those decided in time.
+
+    One for all desks of a gateway (R25).
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, datetime] = {}
+        self._numbers = count()
+
+    @contextmanager
+    def holding(self, at: Reading) -> Iterator[None]:
+        number = next(self._numbers)
+        self._held[number] = at.earliest
+        try:
+            yield
+        finally:
+            del self._held[number]
+
+    def settled_until(self, now: Reading) -> datetime:
+        """The instant (UTC) before which nothing is undecided any more."""
+        return min(self._held.values(), default=now.earliest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +162,18 @@ class NotTheirPupilError(Exception):
 class BookingDesk:
     """One municipality's desk, the same for the telephone, the portal, messages and operators."""
 
-    def __init__(self, town: Callable[[], Town], store: TownStore) -> None:
+    def __init__(self, town: Callable[[], Town], store: TownStore, undecided: Undecided | None = None) -> None:
         self._town = town
         self._store = store
+        self._undecided = undecided or Undecided()
 
     @property
     def town(self) -> Town:
         return self._town()
+
+    def deciding(self, at: Reading) -> AbstractContextManager[None]:
+        """Hold back the closings of days that a request decided at `at` may still change, until it is stored (R25)."""
+        return self._undecided.holding(at)
 
     async def act(self, actor: Actor, requests: Sequence[Request], at: Reading) -> tuple[Outcome, ...]:
         """Take the requests in one transaction, each pupil with its own outcome (R21); `at` is the decision instant (R6).
@@ -150,16 +183,19 @@ class BookingDesk:
         _must_be_theirs(actor, requests)
         town = self._town()
 
-        def decide_all(histories: Mapping[PupilId, History]) -> tuple[Entries, tuple[Outcome, ...]]:
-            return _decide_all(town, requests, histories, actor, at)
+        def decide_all(kept: Kept) -> tuple[Entries, tuple[Outcome, ...]]:
+            return _decide_all(town, requests, kept, actor, at)
 
-        return await self._store.transact([request.pupil.id for request in requests], decide_all)
+        schools = _schools_to_ask(town, requests, at)
+        with self.deciding(at):
+            return await self._store.transact([request.pupil.id for request in requests], decide_all, schools)
 
     async def preview(self, actor: Actor, requests: Sequence[Request], at: Reading) -> tuple[Outcome, ...]:
         """What `act` would answer now; nothing is stored, nothing is promised. Raises `NotTheirPupilError`."""
         _must_be_theirs(actor, requests)
-        histories = await self._store.histories([request.pupil.id for request in requests])
-        return _decide_all(self._town(), requests, histories, actor, at)[1]
+        town = self._town()
+        kept = await self._kept(town, [request.pupil for request in requests], at)
+        return _decide_all(town, requests, kept, actor, at)[1]
 
     async def record_refusals(
         self, actor: Actor, requests: Sequence[Request], outcomes: Sequence[Outcome], at: Reading
@@ -175,9 +211,9 @@ class BookingDesk:
 
     async def views(self, channel: Channel, pupils: Sequence[Pupil], at: Reading) -> tuple[View, ...]:
         """What `channel` would show of each pupil now."""
-        histories = await self._store.histories([pupil.id for pupil in pupils])
         town = self._town()
-        return tuple(view(town, pupil, histories[pupil.id], channel, at) for pupil in pupils)
+        kept = await self._kept(town, pupils, at)
+        return tuple(view(town, pupil, kept.histories[pupil.id], channel, at, kept.closed) for pupil in pupils)
 
     async def presences(self, pupil: Pupil, first: date, last: date) -> tuple[PupilDay, ...]:
         """Every date from `first` through `last`, served or not."""
@@ -195,31 +231,67 @@ class BookingDesk:
             days += _pupil_days(town, pupil, changes, day, day)
         return tuple(days)
 
+    async def _kept(self, town: Town, pupils: Sequence[Pupil], at: Reading) -> Kept:
+        """What holds for the pupils; of closed days only those that their changes, or an edited cutoff, could touch."""
+        histories = await self._store.histories([pupil.id for pupil in pupils])
+        schools: dict[str, date] = {}
+        for pupil in pupils:
+            today = town.calendar.local(at.earliest).date()
+            changed = [change.first for change in standing(histories[pupil.id]) if change.first < today <= _end(change)]
+            if changed or not is_closed(town.calendar, pupil.school, today, at):
+                since = min(changed, default=today)
+                schools[pupil.school] = min(schools.get(pupil.school, since), since)
+        return Kept(histories, await self._store.closed_days(schools) if schools else NONE_CLOSED)
 
-def view(town: Town, pupil: Pupil, history: History, channel: Channel, at: Reading) -> View:
+
+def _end(change: Change) -> date:
+    return change.last or date.max
+
+
+def _schools_to_ask(town: Town, requests: Sequence[Request], at: Reading) -> Mapping[str, date]:
+    """The schools whose closed days the requests depend on, from when on.
+
+    Whether today is closed is asked only while its cutoff has not passed: an edit may have moved it behind a closing (R24).
+    An undo may reach back to any day of the year.
+    """
+    calendar = town.calendar
+    today = calendar.local(at.earliest).date()
+    schools: dict[str, date] = {}
+    for request in requests:
+        school = request.pupil.school
+        if isinstance(request.action, Undo):
+            schools[school] = min(calendar.service.first, calendar.school_year(school).first, today)
+        elif not is_closed(calendar, school, today, at):
+            schools.setdefault(school, today)
+    return schools
+
+
+def view(
+    town: Town, pupil: Pupil, history: History, channel: Channel, at: Reading, closed: ClosedDays = NONE_CLOSED
+) -> View:
     """What `channel` would show of `pupil` now."""
     calendar, group = town.calendar, town.class_group(pupil)
     changes = standing(history)
-    match judge(town.windows[channel], calendar, pupil.school, at):
+    match judge(town.windows[channel], calendar, pupil.school, at, closed):
         case Open(first, _):
             day, shut = calendar.first_useful_day(group, first), None
         case Shut(opens_at):
             day = calendar.first_useful_day(group, calendar.local(at.earliest).date())
             shut = OutsideWindow(opens_at)
     held = DayPresence(Presence.NO_SERVICE) if day is None else fold(changes, day)
-    undoable = next(_undoable(town, pupil, changes, at), None)
+    undoable = next(_undoable(town, pupil, changes, at, closed), None)
     return View(pupil, day, held.presence, held.change, undoable, shut)
 
 
 def decide(
-    town: Town, request: Request, history: History, actor: Actor, at: Reading
+    town: Town, request: Request, history: History, actor: Actor, at: Reading, closed: ClosedDays = NONE_CLOSED
 ) -> tuple[Outcome, NewChange | None]:
     """The rules for one request: its outcome, and the change to store where there is one."""
     for earlier in history:
         if earlier.request == request.key:
             return _repeated(earlier, history), None
     changes = standing(history)
-    outcome, boundaries = _judge(town, request, changes, actor.channel, at)
+    outcome, boundaries = _judge(town, request, changes, actor.channel, at, closed)
     if not isinstance(outcome, _Grant):
         return outcome, None
     change = NewChange(
@@ -246,15 +318,15 @@ def _must_be_theirs(actor: Actor, requests: Sequence[Request]) -> None:
 
 
 def _decide_all(
-    town: Town, requests: Sequence[Request], histories: Mapping[PupilId, History], actor: Actor, at: Reading
+    town: Town, requests: Sequence[Request], kept: Kept, actor: Actor, at: Reading
 ) -> tuple[Entries, tuple[Outcome, ...]]:
     """The rules for the requests of one transaction, each as the ones before it leave its pupil."""
     outcomes: list[Outcome] = []
     changes: list[NewChange] = []
     refusals: list[Refusal] = []
-    so_far = {pupil: tuple(history) for pupil, history in histories.items()}
+    so_far = {pupil: tuple(history) for pupil, history in kept.histories.items()}
     for request in requests:
-        outcome, change = decide(town, request, so_far[request.pupil.id], actor, at)
+        outcome, change = decide(town, request, so_far[request.pupil.id], actor, at, kept.closed)
         outcomes.append(outcome)
         if change is not None:
             changes.append(change)
@@ -277,14 +349,16 @@ class _Grant:
 _Judgement = tuple["_Grant | Outcome", tuple[datetime, ...]]
 
 
-def _judge(town: Town, request: Request, changes: Sequence[Change], channel: Channel, at: Reading) -> _Judgement:
+def _judge(
+    town: Town, request: Request, changes: Sequence[Change], channel: Channel, at: Reading, closed: ClosedDays
+) -> _Judgement:
     """What R31 answers first, or a grant with the boundaries that a doubtful clock might have misjudged (R10)."""
     window, calendar, pupil = town.windows[channel], town.calendar, request.pupil
-    match judge(window, calendar, pupil.school, at):
+    match judge(window, calendar, pupil.school, at, closed):
         case Shut(opens_at):
             return OutsideWindow(opens_at), ()
         case Open(first, boundaries):
-            reach = _Reach(town, pupil, window, calendar.first_useful_day(town.class_group(pupil), first), at)
+            reach = _Reach(town, pupil, window, calendar.first_useful_day(town.class_group(pupil), first), at, closed)
     match request.action:
         case Cancel(day):
             answer: _Grant | Outcome = reach.refuses_day(day) or _cancel(changes, day)
@@ -296,7 +370,7 @@ def _judge(town: Town, request: Request, changes: Sequence[Change], channel: Cha
             answer = reach.refuses_range(day, None, is_chosen=False) or _resume(town, pupil, changes, day)
         case Undo(covered, told):
             refusal = None if covered is None else reach.refuses_date(covered)
-            answer = refusal or _undo(town, pupil, changes, covered, told, at)
+            answer = refusal or _undo(town, pupil, changes, covered, told, at, closed)
     if isinstance(answer, _Grant):
         start = calendar.first_useful_day(town.class_group(pupil), answer.first) or answer.first
         boundaries = (*boundaries, calendar.cutoff(pupil.school, answer.first), calendar.cutoff(pupil.school, start))
@@ -312,11 +386,12 @@ class _Reach:
     window: Window
     target: date | None
     at: Reading
+    closed: ClosedDays
 
     def refuses_date(self, day: date) -> Refused | None:
         """Cutoff and service, as R31 orders them for a single day."""
         calendar, group = self.town.calendar, self.town.class_group(self.pupil)
-        if is_closed(calendar, self.pupil.school, day, self.at):
+        if is_closed(calendar, self.pupil.school, day, self.at, self.closed):
             return self._closed(day, calendar.is_served(group, day))
         if not calendar.is_served(group, day):
             return NoService(calendar.first_useful_day(group, day))
@@ -337,7 +412,7 @@ class _Reach:
     def refuses_range(self, first: date, last: date | None, *, is_chosen: bool) -> Refused | None:
         """As R31 orders it for a range; where the window fixes the day (R7) a range that `is_chosen` starts with it."""
         calendar, group = self.town.calendar, self.town.class_group(self.pupil)
-        if is_closed(calendar, self.pupil.school, first, self.at):
+        if is_closed(calendar, self.pupil.school, first, self.at, self.closed):
             return self._closed(first, is_served=True)
         served = next(calendar.service_days(group, first, last), None)
         if served is None:
@@ -414,19 +489,31 @@ def _resume(town: Town, pupil: Pupil, changes: Sequence[Change], first: date) ->
 
 
 def _undo(
-    town: Town, pupil: Pupil, changes: Sequence[Change], day: date | None, told: ChangeId | None, at: Reading
+    town: Town,
+    pupil: Pupil,
+    changes: Sequence[Change],
+    day: date | None,
+    told: ChangeId | None,
+    at: Reading,
+    closed: ClosedDays,
 ) -> "_Grant | Outcome":
-    for change in _undoable(town, pupil, changes, at):
+    for change in _undoable(town, pupil, changes, at, closed):
         if (day is None or change.covers(day)) and told in (None, change.id):
             return _Grant(Kind.UNDO, change.first, change.last, takes_back=change)
     return NothingToUndo()
 
 
-def _undoable(town: Town, pupil: Pupil, changes: Sequence[Change], at: Reading) -> Iterator[Change]:
-    """The standing changes, latest first, that have service days ahead and none that is closed (R16)."""
+def _undoable(town: Town, pupil: Pupil, changes: Sequence[Change], at: Reading, closed: ClosedDays) -> Iterator[Change]:
+    """The standing changes, latest first, that have service days ahead and none that is closed (R16).
+
+    A day that was counted in a closing stays closed where an edit has since taken it out of the calendar (R24).
+    """
+    counted = tuple(closed.of_class(pupil.school, pupil.class_group))
     for change in reversed(changes):
         start = next(town.calendar.service_days(town.class_group(pupil), change.first, change.last), None)
-        if start is not None and not is_closed(town.calendar, pupil.school, start, at):
+        if start is None or is_closed(town.calendar, pupil.school, start, at, closed):
+            continue
+        if not any(map(change.covers, counted)):
             yield change
 
 

@@ -6,6 +6,7 @@ from typing import NewType
 
 PupilId = NewType("PupilId", int)
 GuardianId = NewType("GuardianId", int)
+CookId = NewType("CookId", int)
 # A pupil's number on the credentials letter (codice utente), digits only, unique within a municipality.
 UserCode = NewType("UserCode", str)
 

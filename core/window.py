@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 
-from core.calendar import ONE_DAY, ServiceCalendar, opening_instant
+from core.calendar import NONE_CLOSED, ONE_DAY, ClosedDays, ServiceCalendar, opening_instant
 from core.clock import Reading
 
 
@@ -52,17 +52,19 @@ class Shut:
     opens_at: datetime
 
 
-def is_closed(calendar: ServiceCalendar, school: str, day: date, at: Reading) -> bool:
-    """Whether the cutoff of `school` on `day` has surely passed (R5, R10)."""
-    return at.is_past(calendar.cutoff(school, day))
+def is_closed(calendar: ServiceCalendar, school: str, day: date, at: Reading, closed: ClosedDays = NONE_CLOSED) -> bool:
+    """Whether the cutoff of `school` on `day` has surely passed (R5, R10), or its closing exists, whatever an edit says (R24)."""
+    return at.is_past(calendar.cutoff(school, day)) or closed.has(school, day)
 
 
-def judge(window: Window, calendar: ServiceCalendar, school: str, at: Reading) -> Open | Shut:
+def judge(
+    window: Window, calendar: ServiceCalendar, school: str, at: Reading, closed: ClosedDays = NONE_CLOSED
+) -> Open | Shut:
     """Whether `window` is open at `at` for pupils of `school`, and the earliest date it reaches (the D of R7)."""
     today = calendar.local(at.earliest).date()
     match window:
         case Anytime():
-            first = today if not is_closed(calendar, school, today, at) else today + ONE_DAY
+            first = today if not is_closed(calendar, school, today, at, closed) else today + ONE_DAY
             # A new date brings a later one within reach (R30).
             midnight = opening_instant(calendar.local(at.latest).date(), time.min, calendar.timezone)
             return Open(first, (calendar.cutoff(school, today), calendar.cutoff(school, first), midnight))
@@ -70,7 +72,7 @@ def judge(window: Window, calendar: ServiceCalendar, school: str, at: Reading) -
             day = today
             while day <= calendar.local(at.latest).date() + ONE_DAY:
                 opening = opening_instant(day - ONE_DAY, opens, calendar.timezone)
-                if at.reaches(opening) and not is_closed(calendar, school, day, at):
+                if at.reaches(opening) and not is_closed(calendar, school, day, at, closed):
                     return Open(day, (opening, calendar.cutoff(school, day)))
                 day += ONE_DAY
             return Shut(opening_instant(today, opens, calendar.timezone))

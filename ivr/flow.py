@@ -431,10 +431,11 @@ class _Call:
     async def _act(self, named: "_Named", key: str) -> None:
         """Take the confirmed actions, commit, and only then say what was done and what was not."""
         at = self._desks.clock.read()
-        await self._line.before_saving()
         try:
-            requests = self._requests(named.pupils, named.actions, key)
-            outcomes = await self._desks.booking.act(self._actor(), requests, at)
+            with self._desks.booking.deciding(at):
+                await self._line.before_saving()
+                requests = self._requests(named.pupils, named.actions, key)
+                outcomes = await self._desks.booking.act(self._actor(), requests, at)
             self._receipts += receipts(outcomes)
         except NothingStoredError:
             await self._line.saved(self._receipts)

@@ -7,17 +7,15 @@ standard input with the outcome of cancelling that day; both act for the pupils 
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
 from datetime import date
 from itertools import count
 from pathlib import Path
 
 from core.access import Actor
-from core.changes import History
 from core.desk import BookingDesk, Cancel, Request
 from core.desk import Town as Rules
-from core.people import Pupil, PupilId
-from core.ports import Entries
+from core.people import Pupil
+from core.ports import Entries, Kept
 from core.window import Channel
 from gateway.store.engine import open_store
 from gateway.store.port import Town
@@ -50,7 +48,7 @@ async def confirm(town: Town, pupils: tuple[Pupil, ...], callers: int) -> None:
         for number in numbers:
             request = f"{prefix}-{number}"
 
-            def decide(_: Mapping[PupilId, History], request: str = request) -> tuple[Entries, None]:
+            def decide(_: Kept, request: str = request) -> tuple[Entries, None]:
                 changes = (cancel(each.id, request=f"{request}/{each.id}", receipt=request) for each in pupils)
                 return Entries(tuple(changes)), None
 

@@ -8,13 +8,13 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from core.access import Actor, number_digest, pin_digest
-from core.calendar import CutoffOverride, DayException, ServiceCalendar
+from core.calendar import NONE_CLOSED, ClosedDays, CutoffOverride, DayException, ServiceCalendar
 from core.changes import Change, ChangeId, History, NewChange, Presence, fold, standing
 from core.clock import Reading, exactly
 from core.desk import Action, Request, Town, View, decide, view
 from core.outcomes import Outcome
 from core.people import ClassGroup, Family, GuardianId, Period, Pupil, PupilId, School, UserCode
-from core.ports import Attempts, Credential, Entries, Refusal, WrongAnswer
+from core.ports import NO_SCHOOLS, Attempts, Cook, Credential, Entries, Kept, Refusal, WrongAnswer
 from core.window import Anytime, Channel, Evening, Window
 
 ROME = ZoneInfo("Europe/Rome")
@@ -186,6 +186,8 @@ class PaperStore:
     changes: list[Change] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     wrong: list[WrongAnswer] = field(default_factory=list)
+    closed: ClosedDays = NONE_CLOSED
+    cooks: dict[UserCode, Cook] = field(default_factory=dict)
     transactions: int = 0
 
     def give_pin(self, guardian: GuardianId, pin: str) -> None:
@@ -214,12 +216,22 @@ class PaperStore:
     async def histories(self, pupils: Sequence[PupilId]) -> Mapping[PupilId, History]:
         return {pupil: tuple(each for each in self.changes if each.pupil == pupil) for pupil in pupils}
 
+    async def closed_days(self, schools: Mapping[str, date]) -> ClosedDays:
+        kept = {school: self.closed.days.get(school, {}) for school in schools}
+        return ClosedDays(
+            {school: {day: groups for day, groups in kept[school].items() if day >= schools[school]} for school in kept}
+        )
+
+    async def cook(self, code: UserCode) -> Cook | None:
+        return self.cooks.get(code)
+
     async def transact(
         self,
         pupils: Sequence[PupilId],
-        decide: Callable[[Mapping[PupilId, History]], tuple[Entries, Answer]],
+        decide: Callable[[Kept], tuple[Entries, Answer]],
+        schools: Mapping[str, date] = NO_SCHOOLS,
     ) -> Answer:
-        entries, answer = decide(await self.histories(pupils))
+        entries, answer = decide(Kept(await self.histories(pupils), await self.closed_days(schools)))
         for change in entries.changes:
             self.changes.append(stored(change, len(self.changes) + 1))
         self.refusals += entries.refusals

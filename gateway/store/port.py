@@ -1,12 +1,17 @@
 """What a store offers beyond the desks' own port: its towns, the people's file, the call log, settings, and its faults."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Protocol
 
-from core.people import GuardianId, People, Pupil, PupilId
-from core.ports import NothingStoredError, PinHasher, Refusal, TownStore
+from sqlalchemy import Delete, Insert, Select, Update
+
+from core.headcount import Closing
+from core.people import GuardianId, People, Pupil, PupilId, UserCode
+from core.ports import NewMessage, NothingStoredError, PinHasher, Refusal, TownStore
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -14,6 +19,8 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 CALL_EVENTS_PAGE = 500
 # Events are stored in batches of at most this many, so that a change which comes meanwhile waits a few milliseconds.
 CALL_EVENTS_BATCH = 200
+# A page of the outbox, as an operator reads it.
+MESSAGES_PAGE = 200
 
 
 class StoreError(Exception):
@@ -42,6 +49,19 @@ class StoreClosedError(StoreError, NothingStoredError):
 
 class StoreSetupError(StoreError):
     """The store cannot be used as it stands: its address, its file or its version."""
+
+
+class Transaction(Protocol):
+    """A database's transaction as one request sees it: Core statements with their values."""
+
+    def rows(self, statement: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """What a SELECT finds, each value as its column's type has it in Python."""
+
+    def run(self, statement: Insert | Update | Delete, values: Mapping[str, object]) -> int:
+        """Run an INSERT, UPDATE or DELETE; the id of the row that an INSERT has added."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """All of what is written inside, or, where it raises, nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +122,51 @@ class ImportReport:
     pins: tuple[MadePin, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NewCook:
+    """A cook as enrolled from a file; `pin` is None where one is to be made or kept, `schools` empty for every school."""
+
+    code: UserCode
+    pin: str | None = field(repr=False)
+    schools: tuple[str, ...]
+    language: str
+
+
+class MessageState(StrEnum):
+    """Where a message of the outbox stands; a dead one is tried again only when an operator says so."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Message(NewMessage):
+    """A message of the outbox. `town` is its municipality's key; `fault` is what the last try met with."""
+
+    id: int
+    town: str
+    state: MessageState
+    tries: int
+    due: datetime
+    fault: str | None
+    sent: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A gateway on this database as it last said of itself.
+
+    Of what was decided before `settled`, nothing is undecided on it; `configuration` is the hash of the towns' files it runs.
+    """
+
+    node: str
+    seen: datetime
+    settled: datetime
+    configuration: str
+    towns: int
+
+
 class Town(TownStore, Protocol):
     """One municipality's part of the store: the desks' port, and what its office does."""
 
@@ -113,6 +178,23 @@ class Town(TownStore, Protocol):
 
     async def import_people(self, people: People, hasher: PinHasher, make_pin: Callable[[], str]) -> ImportReport:
         """Take in a people's file: all of it or nothing. See `gateway.store.enrolment` for who is taken for whom."""
+
+    async def import_cooks(
+        self, cooks: Sequence[NewCook], hasher: PinHasher, make_pin: Callable[[], str]
+    ) -> Mapping[UserCode, str]:
+        """Take in the town's cooks, in place of those before; the PINs made, by code.
+
+        Raises `StoreConflictError` for a code that is a pupil's; the people's file may not take a cook's either.
+        """
+
+    async def order(self, number: int) -> tuple[Closing, ...]:
+        """The closings that one order tells of, in the order of their schools; () when there is none of that number."""
+
+    async def names(self, pupils: Sequence[PupilId]) -> Mapping[PupilId, tuple[str, str]]:
+        """Name and surname, for the tray list; of who is erased, nothing."""
+
+    async def add_message(self, message: NewMessage) -> Message:
+        """Put a message into the outbox; one of that key that is there already stays as it is, and is given back."""
 
     async def erase_pupil(self, pupil: PupilId) -> None:
         """Forget a pupil, and each guardian who speaks for nobody else; changes and refusals stay, and name nobody."""
@@ -129,6 +211,35 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Keep what was accepted, then take nothing more."""
+
+    async def settle(self) -> None:
+        """Wait until every request taken before has been kept or has failed (R25)."""
+
+    async def closings_since(self, towns: Sequence[str], at: datetime) -> Mapping[str, datetime]:
+        """From when on each town's days are closed: from `at` for a town of which that was not said before."""
+
+    async def closed_through(self) -> Mapping[str, Mapping[str, date]]:
+        """The last closed day of each school, by town; a town without any closing may be left out."""
+
+    async def beat(self, node: Node) -> tuple[Node, ...]:
+        """Say how a gateway is; all of them then, in the order of their names."""
+
+    async def leave(self, node: str) -> None:
+        """A gateway that has settled everything goes."""
+
+    async def take_messages(self, now: datetime, until: datetime, limit: int) -> tuple[Message, ...]:
+        """Waiting messages that are due, oldest first, each given to nobody else before `until`; a try is counted."""
+
+    async def message_sent(self, message_id: int, at: datetime) -> None: ...
+
+    async def message_failed(self, message_id: int, fault: str, again: datetime | None) -> None:
+        """Keep why a try failed, and when the next may be made; None when none is to be: the message is dead."""
+
+    async def retry_message(self, message_id: int, at: datetime) -> bool:
+        """Let a message that is not sent be tried at once, as if for the first time; False when there is none such."""
+
+    async def messages(self, state: MessageState | None = None, *, limit: int = MESSAGES_PAGE) -> tuple[Message, ...]:
+        """The newest messages of the outbox, newest first."""
 
     async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
         """Add to the call log, in the order given. Changes go first."""

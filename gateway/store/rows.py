@@ -115,10 +115,10 @@ def wrong_answer_values(municipality: int, new: WrongAnswer) -> Values:
 def pupil(row: Row) -> Pupil:
     """From PUPIL_COLUMNS."""
     id_, code, name, surname, school, class_group, diet_code, diet_first, diet_last = row[:9]
-    return Pupil(id_, code, name, surname, school, class_group, _diet(diet_code, diet_first, diet_last))
+    return Pupil(id_, code, name, surname, school, class_group, diet(diet_code, diet_first, diet_last))
 
 
-def _diet(code: str | None, first: date | None, last: date | None) -> Diet | None:
+def diet(code: str | None, first: date | None, last: date | None) -> Diet | None:
     return None if code is None else Diet(code, first, last)
 
 
@@ -131,7 +131,7 @@ def enrolled(row: Row) -> tuple[PupilId, NewPupil]:
 
 
 def enrolled_values(new: NewPupil) -> Values:
-    diet = new.diet
+    eats = new.diet
     return {
         "user_code": new.user_code,
         "name": new.name,
@@ -139,9 +139,9 @@ def enrolled_values(new: NewPupil) -> Values:
         "codice_fiscale": new.codice_fiscale,
         "school": new.school,
         "class_group": new.class_group,
-        "diet_code": diet and diet.code,
-        "diet_first": diet and diet.first,
-        "diet_last": diet and diet.last,
+        "diet_code": eats and eats.code,
+        "diet_first": eats and eats.first,
+        "diet_last": eats and eats.last,
     }
 
 

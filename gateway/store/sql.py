@@ -5,27 +5,52 @@ runs on the writer's thread; what is only read, readers read beside it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
 from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Select, bindparam, delete, distinct, func, insert, select, update
 
+from core.access import cook_pin_digest
+from core.calendar import NONE_CLOSED, ClosedDays
 from core.changes import Change, History
-from core.people import Family, GuardianId, People, Pupil, PupilId, UserCode
-from core.ports import Attempts, Credential, Entries, PinHasher, Refusal, WrongAnswer
-from gateway.store import rows
+from core.headcount import Closing, Roll
+from core.people import CookId, Family, GuardianId, People, Pupil, PupilId, UserCode
+from core.ports import (
+    NO_SCHOOLS,
+    Attempts,
+    Closings,
+    ClosingState,
+    Cook,
+    Credential,
+    Entries,
+    Kept,
+    NewMessage,
+    PinHasher,
+    Refusal,
+    WrongAnswer,
+)
+from gateway.store import closings, outbox, rows
 from gateway.store.enrolment import GuardianRecord, PupilRecord, enrol, match_guardians
 from gateway.store.port import (
     CALL_EVENTS_BATCH,
     CALL_EVENTS_PAGE,
+    MESSAGES_PAGE,
     CallEventFilter,
     CallEventRow,
     ImportReport,
+    Message,
+    MessageState,
     NewCallEvent,
+    NewCook,
+    Node,
+    StoreConflictError,
+    Transaction,
 )
-from gateway.store.sqlite import Lane, SqliteReaders, SqliteWriter, Statement, Transaction
+from gateway.store.sqlite import Lane, SqliteReaders, SqliteWriter, Statement
 from gateway.store.tables import (
     call_events,
     changes,
@@ -168,6 +193,15 @@ def select_call_events(wanted: frozenset[str], newest: bool) -> Select[Any]:
     )
 
 
+SELECT_NAMES = select(pupils.c.id, pupils.c.name, pupils.c.surname).where(
+    pupils.c.municipality == _MUNICIPALITY, pupils.c.id == bindparam("pupil"), pupils.c.user_code.is_not(None)
+)
+SELECT_CODE_OF_PUPIL = select(pupils.c.id).where(
+    pupils.c.municipality == _MUNICIPALITY, pupils.c.user_code == bindparam("code")
+)
+SELECT_CLOSINGS_SINCE = select(municipalities.c.closings_since).where(municipalities.c.id == bindparam("id"))
+UPDATE_CLOSINGS_SINCE = update(municipalities).where(municipalities.c.id == bindparam("of"))
+
 SELECT_SETTING = select(settings.c.value).where(settings.c.key == bindparam("key"))
 INSERT_SETTING = insert(settings)
 UPDATE_SETTING = update(settings).where(settings.c.key == bindparam("of"))
@@ -226,6 +260,83 @@ class SqlStore:
         statement = select_call_events(frozenset(values), newest)
         found = await self.read(statement, {"after_id": after_id, "most": min(limit, CALL_EVENTS_PAGE), **values})
         return tuple(rows.call_event(row) for row in (reversed(found) if newest else found))
+
+    async def settle(self) -> None:
+        # The writer takes requests in their order, so whoever waited before this one has been answered after it.
+        await self.write(lambda _: None)
+
+    async def closings_since(self, towns: Sequence[str], at: datetime) -> Mapping[str, datetime]:
+        def claim(transaction: Transaction) -> Mapping[str, datetime]:
+            since: dict[str, datetime] = {}
+            for town in towns:
+                municipality = _claim_municipality(transaction, town)
+                ((said,),) = transaction.rows(SELECT_CLOSINGS_SINCE, {"id": municipality})
+                if said is None:
+                    transaction.run(UPDATE_CLOSINGS_SINCE, {"of": municipality, "closings_since": at})
+                since[town] = said or at
+            return since
+
+        return await self.write(claim)
+
+    async def closed_through(self) -> Mapping[str, Mapping[str, date]]:
+        through: dict[str, dict[str, date]] = {}
+        for town, school, day in await self.read(closings.SELECT_CLOSED_THROUGH, {}):
+            through.setdefault(town, {})[school] = day
+        return through
+
+    async def beat(self, node: Node) -> tuple[Node, ...]:
+        def say(transaction: Transaction) -> tuple[Node, ...]:
+            known = [outbox.node(row) for row in transaction.rows(outbox.SELECT_NODES, {})]
+            if any(each.node == node.node for each in known):
+                transaction.run(outbox.UPDATE_NODE, {"of": node.node, **outbox.node_values(node)})
+            else:
+                transaction.run(outbox.INSERT_NODE, {"node": node.node, **outbox.node_values(node)})
+            others = [each for each in known if each.node != node.node]
+            return tuple(sorted([*others, node], key=lambda each: each.node))
+
+        return await self.write(say)
+
+    async def leave(self, node: str) -> None:
+        await self.write(lambda transaction: transaction.run(outbox.DELETE_NODE, {"of": node}))
+
+    async def take_messages(self, now: datetime, until: datetime, limit: int) -> tuple[Message, ...]:
+        def take(transaction: Transaction) -> tuple[Message, ...]:
+            found = transaction.rows(outbox.SELECT_DUE_MESSAGES, {"now": now, "most": limit})
+            taken = [replace(each, tries=each.tries + 1, due=until) for each in map(outbox.message, found)]
+            for each in taken:
+                transaction.run(outbox.UPDATE_MESSAGE, {"of": each.id, "tries": each.tries, "due": until})
+            return tuple(taken)
+
+        # Nobody polls through the write lock: most of the time nothing is due.
+        if not await self.read(outbox.SELECT_DUE_MESSAGES, {"now": now, "most": 1}):
+            return ()
+        return await self.write(take)
+
+    async def message_sent(self, message_id: int, at: datetime) -> None:
+        values = {"of": message_id, "state": MessageState.SENT.value, "sent": at, "fault": None}
+        await self.write(lambda transaction: transaction.run(outbox.UPDATE_MESSAGE, values))
+
+    async def message_failed(self, message_id: int, fault: str, again: datetime | None) -> None:
+        values: rows.Values = {"of": message_id, "fault": fault}
+        values |= {"state": MessageState.DEAD.value} if again is None else {"due": again}
+        await self.write(lambda transaction: transaction.run(outbox.UPDATE_MESSAGE, values))
+
+    async def retry_message(self, message_id: int, at: datetime) -> bool:
+        def retry(transaction: Transaction) -> bool:
+            standing = transaction.rows(outbox.SELECT_MESSAGE_STATE, {"id": message_id})
+            if not standing or standing[0][0] == MessageState.SENT.value:
+                return False
+            waiting = {"of": message_id, "state": MessageState.WAITING.value, "tries": 0, "due": at}
+            transaction.run(outbox.UPDATE_MESSAGE, waiting)
+            return True
+
+        return await self.write(retry)
+
+    async def messages(self, state: MessageState | None = None, *, limit: int = MESSAGES_PAGE) -> tuple[Message, ...]:
+        values: rows.Values = {"most": min(limit, MESSAGES_PAGE)}
+        if state is not None:
+            values["state"] = state.value
+        return tuple(map(outbox.message, await self.read(outbox.SELECT_MESSAGES[state is not None], values)))
 
     async def get_setting(self, key: str) -> str | None:
         for (value,) in await self.read(SELECT_SETTING, {"key": key}):
@@ -331,18 +442,108 @@ class SqlTown:
     async def transact(
         self,
         pupils: Sequence[PupilId],
-        decide: Callable[[Mapping[PupilId, History]], tuple[Entries, Answer]],
+        decide: Callable[[Kept], tuple[Entries, Answer]],
+        schools: Mapping[str, date] = NO_SCHOOLS,
     ) -> Answer:
         def work(transaction: Transaction, municipality: int) -> Answer:
-            entries, answer = decide(
-                {pupil: _history(transaction, municipality, pupil) for pupil in dict.fromkeys(pupils)}
+            histories = {pupil: _history(transaction, municipality, pupil) for pupil in dict.fromkeys(pupils)}
+            closed = closings.closed_days(
+                (school, transaction.rows(closings.SELECT_CLOSED_DAYS, values))
+                for school, values in closings.closed_days_wanted(municipality, schools)
             )
+            entries, answer = decide(Kept(histories, closed))
             if len(entries.changes) + len(entries.refusals) > 1:
                 with transaction.savepoint():
                     _add(transaction, municipality, entries)
             else:
                 _add(transaction, municipality, entries)
             return answer
+
+        return await self._store.write_in(self._key, work)
+
+    async def closed_days(self, schools: Mapping[str, date]) -> ClosedDays:
+        municipality = await self._store.municipality(self._key)
+        if municipality is None:
+            return NONE_CLOSED
+        return closings.closed_days(
+            [
+                (school, await self._store.read(closings.SELECT_CLOSED_DAYS, values))
+                for school, values in closings.closed_days_wanted(municipality, schools)
+            ]
+        )
+
+    async def roll(self, school: str, day: date, tray_diets: Collection[str]) -> Roll:
+        municipality = await self._store.municipality(self._key)
+        if municipality is None:
+            return Roll(())
+        asked = closings.roll_asked(municipality, school, day, tray_diets)
+        return closings.roll([await self._store.read(statement, values) for statement, values in asked])
+
+    async def closing(self, school: str, day: date) -> Closing | None:
+        for row in await self._read(closings.SELECT_CLOSING, {"school": school, "day": day}):
+            return await self._whole(row)
+        return None
+
+    async def order(self, number: int) -> tuple[Closing, ...]:
+        found = await self._read(closings.SELECT_ORDER, {"number": number})
+        return tuple([await self._whole(row) for row in found])
+
+    async def _whole(self, row: rows.Row) -> Closing:
+        """The closing of a row, whose parts nobody can have changed since."""
+        parts = (closings.SELECT_COUNTS, closings.SELECT_COUNTED_CHANGES, closings.SELECT_TRAYS)
+        counts, changed, trays = [await self._read(part, {"closing": row[0]}) for part in parts]
+        return closings.closing(row, counts, changed, trays)
+
+    async def transact_closing(
+        self,
+        day: date,
+        schools: Sequence[str],
+        tray_diets: Collection[str],
+        decide: Callable[[ClosingState], tuple[Closings, Answer]],
+    ) -> Answer:
+        def work(transaction: Transaction, municipality: int) -> Answer:
+            here = {"municipality": municipality}
+            rolls: dict[str, Roll] = {}
+            for school in schools:
+                if not transaction.rows(closings.SELECT_CLOSING, {**here, "school": school, "day": day}):
+                    asked = closings.roll_asked(municipality, school, day, tray_diets)
+                    rolls[school] = closings.roll([transaction.rows(*each) for each in asked])
+            ((last,),) = transaction.rows(closings.SELECT_LAST_ORDER, here)
+            added, answer = decide(ClosingState(rolls, (last or 0) + 1))
+            with transaction.savepoint():
+                for closing in added.closings:
+                    closings.add_closing(transaction, municipality, closing)
+                for message in added.messages:
+                    transaction.run(outbox.INSERT_MESSAGE, outbox.message_values(municipality, message))
+            return answer
+
+        return await self._store.write_in(self._key, work)
+
+    async def cook(self, code: UserCode) -> Cook | None:
+        for row in await self._read(outbox.SELECT_COOK, {"code": code}):
+            return outbox.cook(row)
+        return None
+
+    async def import_cooks(
+        self, cooks: Sequence[NewCook], hasher: PinHasher, make_pin: Callable[[], str]
+    ) -> Mapping[UserCode, str]:
+        def work(transaction: Transaction, municipality: int) -> Mapping[UserCode, str]:
+            with transaction.savepoint():
+                return _import_cooks(transaction, municipality, cooks, hasher, make_pin)
+
+        return await self._store.write_in(self._key, work)
+
+    async def names(self, pupils: Sequence[PupilId]) -> Mapping[PupilId, tuple[str, str]]:
+        found = [row for pupil in pupils for row in await self._read(SELECT_NAMES, {"pupil": pupil})]
+        return {PupilId(id_): (name, surname) for id_, name, surname in found}
+
+    async def add_message(self, message: NewMessage) -> Message:
+        def work(transaction: Transaction, municipality: int) -> Message:
+            wanted = {"municipality": municipality, "key": message.key}
+            if not transaction.rows(outbox.SELECT_MESSAGE_BY_KEY, wanted):
+                transaction.run(outbox.INSERT_MESSAGE, outbox.message_values(municipality, message))
+            [row] = transaction.rows(outbox.SELECT_MESSAGE_BY_KEY, wanted)
+            return outbox.message(row)
 
         return await self._store.write_in(self._key, work)
 
@@ -448,6 +649,10 @@ def _import(
         if record != by_id.get(record.id):
             transaction.run(UPDATE_GUARDIAN, {"of": record.id, **rows.guardian_values(record)})
     for known, person, named in enrolment.pupils:
+        if known is None and transaction.rows(outbox.SELECT_COOK, {**here, "code": person.user_code}):
+            raise StoreConflictError(
+                f"pupil {person.user_code}: a cook has this code; expected one of the pupil's own; nothing was kept"
+            )
         values = rows.enrolled_values(person)
         if known is None:
             pupil = PupilId(transaction.run(INSERT_PUPIL, here | values))
@@ -461,6 +666,37 @@ def _import(
         for guardian in sorted(set(named) - before):
             transaction.run(INSERT_LINK, here | {"pupil": pupil, "guardian": guardian})
     return enrolment.report
+
+
+def _import_cooks(
+    transaction: Transaction,
+    municipality: int,
+    cooks: Sequence[NewCook],
+    hasher: PinHasher,
+    make_pin: Callable[[], str],
+) -> Mapping[UserCode, str]:
+    here = {"municipality": municipality}
+    stored = {code: (id_, digest) for id_, code, digest in transaction.rows(outbox.SELECT_COOK_CODES, here)}
+    made: dict[UserCode, str] = {}
+    for new in cooks:
+        if transaction.rows(SELECT_CODE_OF_PUPIL, {**here, "code": new.code}):
+            raise StoreConflictError(
+                f"cook {new.code}: a pupil has this code; expected one of the cook's own; nothing was kept"
+            )
+        values: rows.Values = {"schools": json.dumps(new.schools), "language": new.language}
+        id_, digest = stored.pop(new.code, (None, ""))
+        if id_ is None:
+            # A PIN's digest holds its owner's id, so a new cook gets the row first and what stands in it afterwards.
+            id_ = transaction.run(outbox.INSERT_COOK, {**here, "code": new.code, "pin_digest": "", **values})
+        if new.pin is not None or not digest:
+            pin = new.pin
+            if pin is None:
+                pin = made[new.code] = make_pin()
+            digest = cook_pin_digest(hasher, CookId(id_), pin)
+        transaction.run(outbox.UPDATE_COOK, {"of": id_, "within": municipality, "pin_digest": digest, **values})
+    for code in stored:
+        transaction.run(outbox.DELETE_COOK, {**here, "code": code})
+    return made
 
 
 def _erase(transaction: Transaction, municipality: int, pupil: PupilId) -> None:

@@ -1,9 +1,9 @@
 """Every table, on one page.
 
 Each table of a municipality names it, and the foreign keys of pupils and guardians hold the municipality too, so that the
-database itself refuses a row of one municipality that points into another. `changes`, `refusals` and `call_events` are
-append-only: triggers of the migrations refuse UPDATE and DELETE on them (R19). They hold surrogate ids, never persons: a
-person is erased by blanking the columns of `pupils` and `guardians`.
+database itself refuses a row of one municipality that points into another. Those in
+`APPEND_ONLY` refuse UPDATE and DELETE by triggers of the migrations (R19). They hold surrogate ids, never persons: a person is
+erased by blanking the columns of `pupils` and `guardians`.
 """
 
 from collections.abc import Iterable
@@ -27,9 +27,32 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 # The newest migration. A start compares it with what the database says before it loads Alembic, which is slow to load.
-SCHEMA = "0001"
+SCHEMA = "0002"
 
-APPEND_ONLY = ("changes", "refusals", "call_events")
+APPEND_ONLY = (
+    "changes",
+    "refusals",
+    "call_events",
+    "closings",
+    "closing_counts",
+    "closing_changes",
+    "closing_trays",
+)
+# The tables whose every row is a municipality's: a town's part of the store sees no other's rows in them.
+OF_ONE_TOWN = (
+    "guardians",
+    "pupils",
+    "pupil_guardians",
+    "changes",
+    "refusals",
+    "wrong_answers",
+    "closings",
+    "closing_counts",
+    "closing_changes",
+    "closing_trays",
+    "cooks",
+    "messages",
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -70,16 +93,22 @@ def _within(table: str, column: str) -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["municipality", column], [f"{table}.municipality", f"{table}.id"])
 
 
-def _decided() -> Iterable[Column[object]]:
-    """The decision instant as it was known (R10, R19)."""
-    yield Column("decided_earliest", Instant, nullable=False)
-    yield Column("decided_latest", Instant, nullable=False)
-    yield Column("decided_source", Text, nullable=False)
-    yield Column("decided_synchronised", Boolean, nullable=False)
+def _reading(what: str) -> Iterable[Column[object]]:
+    """An instant as it was known (R10, R19)."""
+    yield Column(f"{what}_earliest", Instant, nullable=False)
+    yield Column(f"{what}_latest", Instant, nullable=False)
+    yield Column(f"{what}_source", Text, nullable=False)
+    yield Column(f"{what}_synchronised", Boolean, nullable=False)
 
 
 municipalities = Table(
-    "municipalities", metadata, Column("id", Id, primary_key=True), Column("key", Text, nullable=False, unique=True)
+    "municipalities",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column(
+        "closings_since", Instant
+    ),  # no day is closed whose cutoff lies before it; none until a gateway serves the town
 )
 
 guardians = Table(
@@ -115,6 +144,7 @@ pupils = Table(
     Column("diet_last", Date),
     UniqueConstraint("municipality", "id"),
     UniqueConstraint("municipality", "user_code"),
+    Index(None, "municipality", "school", "class_group"),
 )
 
 pupil_guardians = Table(
@@ -142,13 +172,15 @@ changes = Table(
     Column("channel", Text, nullable=False),
     Column("guardian", Id),
     Column("session", Text, nullable=False),
-    *_decided(),
+    *_reading("decided"),
     Column("review", Boolean, nullable=False),
     Column("takes_back", Id, ForeignKey("changes.id")),
     _within("pupils", "pupil"),
     _within("guardians", "guardian"),
     UniqueConstraint("municipality", "request"),
     UniqueConstraint("municipality", "pupil", "receipt"),
+    # What covers a day: single days from it on, ranges through it or later, and those without an end.
+    Index(None, "municipality", "last_day"),
 )
 # A change is taken back once (R16), whatever two undos might both have read.
 Index(
@@ -172,10 +204,121 @@ refusals = Table(
     Column("channel", Text, nullable=False),
     Column("guardian", Id),
     Column("session", Text, nullable=False),
-    *_decided(),
+    *_reading("decided"),
     _within("pupils", "pupil"),
     _within("guardians", "guardian"),
     Index(None, "municipality", "pupil"),
+)
+
+# One row for each school and day, whatever closes it twice (R25).
+closings = Table(
+    "closings",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _municipality(ForeignKey("municipalities.id")),
+    Column("school", Text, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("order_number", BigInteger, nullable=False),  # one for all schools that were closed together
+    Column("cutoff", Instant, nullable=False),
+    Column("class_groups", Text, nullable=False),  # those served that day: one JSON array
+    *_reading("closed"),
+    Column("digest", Text, nullable=False),
+    UniqueConstraint("municipality", "id"),
+    UniqueConstraint("municipality", "school", "day"),
+    Index(None, "municipality", "order_number"),
+)
+
+closing_counts = Table(
+    "closing_counts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _municipality(),
+    Column("closing", Id, nullable=False),
+    Column("class_group", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("diet_code", Text),
+    Column("meals", Integer, nullable=False),
+    _within("closings", "closing"),
+    Index(None, "closing"),
+)
+
+closing_changes = Table(
+    "closing_changes",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _municipality(),
+    Column("closing", Id, nullable=False),
+    Column("pupil", Id, nullable=False),
+    Column("presence", Text, nullable=False),
+    Column("change", Id, ForeignKey("changes.id"), nullable=False),
+    _within("closings", "closing"),
+    _within("pupils", "pupil"),
+    UniqueConstraint("closing", "pupil"),
+)
+
+closing_trays = Table(
+    "closing_trays",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _municipality(),
+    Column("closing", Id, nullable=False),
+    Column("pupil", Id, nullable=False),
+    Column("class_group", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("diet_code", Text, nullable=False),
+    _within("closings", "closing"),
+    _within("pupils", "pupil"),
+    UniqueConstraint("closing", "pupil"),
+)
+
+# Who may hear the kitchen's counts by phone.
+cooks = Table(
+    "cooks",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _municipality(ForeignKey("municipalities.id")),
+    Column("code", Text, nullable=False),
+    Column("pin_digest", Text, nullable=False),
+    Column("schools", Text, nullable=False),  # one JSON array; empty for every school
+    Column("language", Text, nullable=False),
+    UniqueConstraint("municipality", "id"),
+    UniqueConstraint("municipality", "code"),
+)
+
+# The outbox: what has to be told, stored in the transaction that made it so.
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _municipality(ForeignKey("municipalities.id")),
+    Column("key", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("about", Text, nullable=False),  # one JSON object
+    Column("created", Instant, nullable=False),
+    Column("state", Text, nullable=False),  # waiting, sent, dead
+    Column("tries", Integer, nullable=False),
+    Column("due", Instant, nullable=False),  # not to be tried before; while it is being tried, when another may
+    Column("fault", Text),  # of the last try
+    Column("sent", Instant),
+    UniqueConstraint("municipality", "id"),
+    UniqueConstraint("municipality", "key"),
+)
+Index(
+    "ix_messages_due_waiting",
+    messages.c.due,
+    sqlite_where=messages.c.state == "waiting",
+    postgresql_where=messages.c.state == "waiting",
+)
+
+# The gateways on this database, each as it last said of itself.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("seen", Instant, nullable=False),
+    Column("settled", Instant, nullable=False),  # of what was decided before, nothing is undecided on it
+    Column("configuration", Text, nullable=False),  # the hash of the towns' files that it runs
+    Column("towns", Integer, nullable=False),
 )
 
 wrong_answers = Table(

@@ -1,7 +1,7 @@
 """What every store does: one suite for the database and for its twin in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,11 +10,11 @@ import pytest
 import pytest_asyncio
 
 from core.access import WRONG_PINS_MAX, AccessDesk, Actor, Identified, Locked, Wrong, number_digest, pin_digest
-from core.changes import History, Kind
+from core.changes import Kind
 from core.clock import Reading
 from core.desk import BookingDesk, Cancel, Request, Undo
 from core.people import Diet, GuardianId, NewGuardian, PupilId, UserCode
-from core.ports import Attempts, Entries, WrongAnswer
+from core.ports import Attempts, Entries, Kept, WrongAnswer
 from core.window import Channel
 from gateway.store.engine import open_store
 from gateway.store.memory import MemoryStore
@@ -418,8 +418,8 @@ async def test_a_decision_sees_what_was_accepted_before_it(here: Town) -> None:
     anna, bruno = await enrolled(here)
     await add(here, cancel(anna.id, receipt="0001"))
 
-    def look(histories: Mapping[PupilId, History]) -> tuple[Entries, list[list[str]]]:
-        return Entries(), [[change.receipt for change in histories[each.id]] for each in (anna, bruno)]
+    def look(kept: Kept) -> tuple[Entries, list[list[str]]]:
+        return Entries(), [[change.receipt for change in kept.histories[each.id]] for each in (anna, bruno)]
 
     assert await here.transact([anna.id, bruno.id, anna.id], look) == [["0001"], []]
 
@@ -427,7 +427,7 @@ async def test_a_decision_sees_what_was_accepted_before_it(here: Town) -> None:
 async def test_a_decision_that_fails_keeps_nothing_and_fails_alone(here: Town) -> None:
     anna, _ = await enrolled(here)
 
-    def fail(_: Mapping[PupilId, History]) -> tuple[Entries, None]:
+    def fail(_: Kept) -> tuple[Entries, None]:
         raise ZeroDivisionError
 
     failed, kept = await asyncio.gather(
@@ -588,7 +588,7 @@ async def test_a_town_never_sees_another_towns_rows(here: Town, elsewhere: Town)
     assert await elsewhere.family_by_number(number_digest(HASHER, MOBILE)) is None
     assert await elsewhere.credentials(anna.id) == ()
     assert await elsewhere.histories([anna.id]) == {anna.id: ()}
-    assert await elsewhere.transact([anna.id], lambda found: (Entries(), len(found[anna.id]))) == 0
+    assert await elsewhere.transact([anna.id], lambda found: (Entries(), len(found.histories[anna.id]))) == 0
     assert await elsewhere.refusals(anna.id) == ()
 
 

@@ -1,0 +1,210 @@
+"""Day closings in a database: the rolls they are counted from, and their rows (R25).
+
+As in `gateway.store.sql`, the statements are Core's. What is one moment's is read by one statement.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BindParameter, Select, bindparam, exists, func, insert, or_, select
+
+from core.calendar import ClosedDays
+from core.changes import Change, ChangeId, Kind, Presence
+from core.clock import Reading
+from core.headcount import ClassRoll, Closing, CountedChange, Headcount, MealCount, OnRoll, Roll, Tray
+from core.people import PupilId
+from gateway.store import rows
+from gateway.store.port import Transaction
+from gateway.store.tables import (
+    changes,
+    closing_changes,
+    closing_counts,
+    closing_trays,
+    closings,
+    municipalities,
+    pupils,
+)
+
+_MUNICIPALITY: BindParameter[int] = bindparam("municipality")
+_OF_SCHOOL = (
+    pupils.c.municipality == _MUNICIPALITY,
+    pupils.c.school == bindparam("school"),
+    pupils.c.user_code.is_not(None),
+)
+_ROLL_COLUMNS = (pupils.c.id, pupils.c.class_group, pupils.c.diet_code, pupils.c.diet_first, pupils.c.diet_last)
+
+SELECT_CLASS_ROLLS = (
+    select(*_ROLL_COLUMNS[1:], func.count())
+    .where(*_OF_SCHOOL)
+    .group_by(*_ROLL_COLUMNS[1:])
+    .order_by(*_ROLL_COLUMNS[1:])
+)
+_undo = changes.alias("undo")
+# The standing changes that cover the day: no undo, and none that an undo took back.
+SELECT_CHANGED = (
+    select(*_ROLL_COLUMNS, *rows.CHANGE_COLUMNS)
+    .join_from(changes, pupils, pupils.c.id == changes.c.pupil)
+    .where(
+        *_OF_SCHOOL,
+        changes.c.municipality == _MUNICIPALITY,
+        changes.c.first_day <= bindparam("day"),
+        or_(changes.c.last_day.is_(None), changes.c.last_day >= bindparam("day")),
+        changes.c.kind != Kind.UNDO.value,
+        ~exists().where(_undo.c.takes_back == changes.c.id),
+    )
+    .order_by(pupils.c.id, changes.c.id)
+)
+
+
+@cache
+def select_on_trays(diets: int) -> Select[Any]:
+    codes: list[BindParameter[str]] = [bindparam(f"diet_{number}") for number in range(diets)]
+    return select(*_ROLL_COLUMNS).where(*_OF_SCHOOL, pupils.c.diet_code.in_(codes)).order_by(pupils.c.id)
+
+
+_CLOSING = select(
+    closings.c.id,
+    closings.c.school,
+    closings.c.day,
+    closings.c.order_number,
+    closings.c.cutoff,
+    closings.c.class_groups,
+    closings.c.closed_earliest,
+    closings.c.closed_latest,
+    closings.c.closed_source,
+    closings.c.closed_synchronised,
+    closings.c.digest,
+).where(closings.c.municipality == _MUNICIPALITY)
+SELECT_CLOSING = _CLOSING.where(closings.c.school == bindparam("school"), closings.c.day == bindparam("day"))
+SELECT_ORDER = _CLOSING.where(closings.c.order_number == bindparam("number")).order_by(closings.c.school)
+SELECT_CLOSED_DAYS = select(closings.c.day, closings.c.class_groups).where(
+    closings.c.municipality == _MUNICIPALITY,
+    closings.c.school == bindparam("school"),
+    closings.c.day >= bindparam("since"),
+)
+SELECT_LAST_ORDER = select(func.max(closings.c.order_number)).where(closings.c.municipality == _MUNICIPALITY)
+SELECT_CLOSED_THROUGH = (
+    select(municipalities.c.key, closings.c.school, func.max(closings.c.day))
+    .join_from(closings, municipalities, municipalities.c.id == closings.c.municipality)
+    .group_by(municipalities.c.key, closings.c.school)
+)
+
+
+def _parts_of(table: Any, *columns: str) -> Select[Any]:
+    return (
+        select(*(table.c[name] for name in columns))
+        .where(table.c.municipality == _MUNICIPALITY, table.c.closing == bindparam("closing"))
+        .order_by(table.c.id)
+    )
+
+
+SELECT_COUNTS = _parts_of(closing_counts, "class_group", "kind", "diet_code", "meals")
+SELECT_COUNTED_CHANGES = _parts_of(closing_changes, "pupil", "presence", "change")
+SELECT_TRAYS = _parts_of(closing_trays, "pupil", "class_group", "kind", "diet_code")
+INSERT_CLOSING = insert(closings)
+INSERT_COUNT = insert(closing_counts)
+INSERT_COUNTED_CHANGE = insert(closing_changes)
+INSERT_TRAY = insert(closing_trays)
+
+# Each statement of a roll with its values, in the order in which `roll` takes what they find.
+Asked = tuple[Select[Any], Mapping[str, object]]
+
+
+def roll_asked(municipality: int, school: str, day: date, tray_diets: Collection[str]) -> Sequence[Asked]:
+    of_school = {"municipality": municipality, "school": school}
+    asked: list[Asked] = [(SELECT_CLASS_ROLLS, of_school), (SELECT_CHANGED, {**of_school, "day": day})]
+    if tray_diets:
+        codes = {f"diet_{number}": code for number, code in enumerate(sorted(tray_diets))}
+        asked.append((select_on_trays(len(codes)), {**of_school, **codes}))
+    return asked
+
+
+def roll(found: Sequence[Sequence[rows.Row]]) -> Roll:
+    """From what the statements of `roll_asked` found."""
+    classes, changed, *on_trays = found
+    by_pupil: dict[PupilId, list[rows.Row]] = {}
+    for row in changed:
+        by_pupil.setdefault(row[0], []).append(row)
+    return Roll(
+        tuple(ClassRoll(row[0], rows.diet(*row[1:4]), row[4]) for row in classes),
+        tuple(_on_roll(of_pupil[0], [rows.change(row[5:]) for row in of_pupil]) for of_pupil in by_pupil.values()),
+        tuple(_on_roll(row) for row in (on_trays[0] if on_trays else ())),
+    )
+
+
+def _on_roll(row: rows.Row, standing: Iterable[Change] = ()) -> OnRoll:
+    return OnRoll(row[0], row[1], rows.diet(*row[2:5]), tuple(standing))
+
+
+def closed_days_wanted(municipality: int, schools: Mapping[str, date]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Each school with the values of SELECT_CLOSED_DAYS for it."""
+    for school, since in schools.items():
+        yield school, {"municipality": municipality, "school": school, "since": since}
+
+
+def closed_days(found: Iterable[tuple[str, Sequence[rows.Row]]]) -> ClosedDays:
+    """From what SELECT_CLOSED_DAYS found of each school."""
+    return ClosedDays({school: {day: frozenset(json.loads(groups)) for day, groups in days} for school, days in found})
+
+
+def closing(
+    row: rows.Row, counts: Sequence[rows.Row], changed: Sequence[rows.Row], trays: Sequence[rows.Row]
+) -> Closing:
+    """From a row of SELECT_CLOSING and those of its parts."""
+    _, school, day, number, cutoff, groups, earliest, latest, source, synchronised, digest = row
+    headcount = Headcount(
+        school,
+        day,
+        tuple(json.loads(groups)),
+        tuple(MealCount(group, Presence(kind), diet, meals) for group, kind, diet, meals in counts),
+        tuple(
+            CountedChange(PupilId(pupil), Presence(presence), ChangeId(change)) for pupil, presence, change in changed
+        ),
+        tuple(Tray(PupilId(pupil), group, Presence(kind), diet) for pupil, group, kind, diet in trays),
+    )
+    return Closing(headcount, number, cutoff, Reading(earliest, latest, source, synchronised), digest)
+
+
+def add_closing(transaction: Transaction, municipality: int, new: Closing) -> None:
+    """Add a closing with all its parts; the caller's savepoint holds them together."""
+    here, headcount = {"municipality": municipality}, new.headcount
+    values = {
+        **here,
+        "school": headcount.school,
+        "day": headcount.day,
+        "order_number": new.order,
+        "cutoff": new.cutoff,
+        "class_groups": json.dumps(headcount.class_groups, ensure_ascii=False),
+        "closed_earliest": new.closed.earliest,
+        "closed_latest": new.closed.latest,
+        "closed_source": new.closed.source,
+        "closed_synchronised": new.closed.synchronised,
+        "digest": new.digest,
+    }
+    of_closing = {**here, "closing": transaction.run(INSERT_CLOSING, values)}
+    for count in headcount.counts:
+        kind = count.kind.value
+        transaction.run(
+            INSERT_COUNT,
+            {
+                **of_closing,
+                "class_group": count.class_group,
+                "kind": kind,
+                "diet_code": count.diet,
+                "meals": count.meals,
+            },
+        )
+    for change in headcount.changes:
+        transaction.run(
+            INSERT_COUNTED_CHANGE,
+            {**of_closing, "pupil": change.pupil, "presence": change.presence.value, "change": change.change},
+        )
+    for tray in headcount.trays:
+        kind = tray.kind.value
+        transaction.run(
+            INSERT_TRAY,
+            {**of_closing, "pupil": tray.pupil, "class_group": tray.class_group, "kind": kind, "diet_code": tray.diet},
+        )
