@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from core.access import AccessDesk
-from core.desk import BookingDesk
+from core.desk import BookingDesk, Undecided
+from core.kitchen import KitchenDesk
 from core.people import Pupil, UserCode
 from core.ports import Clock, PinHasher
 from gateway.municipality import Municipality
@@ -21,6 +22,7 @@ class TownDesks:
     store: Town
     booking: BookingDesk
     access: AccessDesk
+    kitchen: KitchenDesk
 
     def for_calls(self, clock: Clock) -> Desks:
         return Desks(self.booking, self.access, clock, lambda: uuid4().hex)
@@ -29,14 +31,21 @@ class TownDesks:
         return await self.store.pupil(UserCode(code))
 
 
-def open_desks(municipality: Callable[[], Municipality], store: Store, hasher: PinHasher) -> TownDesks:
-    """The desks of one municipality, on that municipality's part of the store and no other."""
-    town_store = store.at(municipality().key)
+def open_desks(
+    municipality: Callable[[], Municipality], store: Store, hasher: PinHasher, undecided: Undecided | None = None
+) -> TownDesks:
+    """The desks of one municipality, on that municipality's part of the store and no other.
+
+    A gateway hands all its towns the one `undecided` that its closings wait for (R25).
+    """
+    key = municipality().key
+    town_store = store.at(key)
     return TownDesks(
         municipality,
         town_store,
-        BookingDesk(lambda: municipality().town, town_store),
+        BookingDesk(lambda: municipality().town, town_store, undecided),
         AccessDesk(town_store, hasher),
+        KitchenDesk(key, lambda: municipality().town, town_store),
     )
 
 

@@ -1,13 +1,10 @@
 """What every store does: one suite for the database and for its twin in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from core.access import WRONG_PINS_MAX, AccessDesk, Actor, Identified, Locked, Wrong, number_digest, pin_digest
 from core.changes import Kind
@@ -16,8 +13,6 @@ from core.desk import BookingDesk, Cancel, Request, Undo
 from core.people import Diet, GuardianId, NewGuardian, PupilId, UserCode
 from core.ports import Attempts, Entries, Kept, WrongAnswer
 from core.window import Channel
-from gateway.store.engine import open_store
-from gateway.store.memory import MemoryStore
 from gateway.store.port import (
     CALL_EVENTS_BATCH,
     CALL_EVENTS_PAGE,
@@ -50,24 +45,6 @@ from tests.towns import town as rules
 
 NOW = datetime(2026, 11, 23, 17, 30, tzinfo=UTC)
 NOBODY = PupilId(999_999)
-
-
-@pytest_asyncio.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store = MemoryStore() if request.param == "memory" else await open_store(f"sqlite:///{tmp_path}/mensa.db")
-    await opened.migrate()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def here(store: Store) -> Town:
-    return store.at("roccachiara")
-
-
-@pytest.fixture
-def elsewhere(store: Store) -> Town:
-    return store.at("montelago")
 
 
 # People
