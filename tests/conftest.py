@@ -1,0 +1,5 @@
+"""Fixtures that every folder of tests may ask for."""
+
+from tests.postgres import postgres, postgres_url
+
+__all__ = ["postgres", "postgres_url"]
