@@ -135,7 +135,7 @@ class Cluster:
         for _ in range(START_TRIES):
             port = self.port or _free_port()
             as_whom, _, _ = _unprivileged()
-            settings = {**self._options, "port": str(port), "unix_socket_directories": str(self.folder)}
+            settings = {"unix_socket_directories": str(self.folder), **self._options, "port": str(port)}
             log = (self.folder / "log").open("ab")
             # Should these tests be killed, the kernel ends the server.
             self._process = subprocess.Popen(
@@ -185,26 +185,35 @@ def _migrate(url: str) -> None:
 
 
 @contextmanager
-def running(**options: str) -> Iterator[Cluster]:
-    """A cluster with these settings beside OPTIONS, until the end of the block."""
+def running(kept: Path | None = None, **options: str) -> Iterator[Cluster]:
+    """A cluster with these settings beside OPTIONS, until the end of the block; one in `kept` is there the next time."""
     # Short, for the path of a Unix socket has 107 characters at most.
-    folder = Path(tempfile.mkdtemp(prefix="mensa-pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="mensa-pg-", dir="/tmp")) if kept is None else kept
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     cluster = Cluster(folder, options)
     try:
-        as_whom, uid, gid = _unprivileged()
-        if uid is not None and gid is not None:
-            os.chown(folder, uid, gid)
-        subprocess.run(
-            [*as_whom, str(cluster.binaries / "initdb"), "-D", str(folder / "data"), "-U", ADMIN, "-A", "trust", "-N",
-             "-E", "UTF8", "--locale=C.UTF-8"],
-            cwd=folder, check=True, capture_output=True, timeout=START_TIMEOUT_S,
-        )  # fmt: skip
+        is_new = not (folder / "data").exists()
+        if is_new:
+            _make(cluster)
         cluster.start()
-        cluster.sql(f"CREATE ROLE {OWNER} LOGIN CREATEROLE")
+        if is_new:
+            cluster.sql(f"CREATE ROLE {OWNER} LOGIN CREATEROLE")
         yield cluster
     finally:
         cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(cluster: Cluster) -> None:
+    as_whom, uid, gid = _unprivileged()
+    if uid is not None and gid is not None:
+        os.chown(cluster.folder, uid, gid)
+    subprocess.run(
+        [*as_whom, str(cluster.binaries / "initdb"), "-D", str(cluster.folder / "data"), "-U", ADMIN, "-A", "trust",
+         "-N", "-E", "UTF8", "--locale=C.UTF-8"],
+        cwd=cluster.folder, check=True, capture_output=True, timeout=START_TIMEOUT_S,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
