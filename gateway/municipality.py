@@ -20,6 +20,8 @@ class Office:
 
 @dataclass(frozen=True, slots=True)
 class Kitchen:
+    """Where a municipality's orders go; without an address they go nowhere."""
+
     name: str | None = None
     email: str | None = None
 

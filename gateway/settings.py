@@ -4,10 +4,12 @@
 database, never in either. What belongs to one municipality stands in its own folder.
 """
 
+from email.errors import MessageError
+from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "MENSA_"
@@ -20,8 +22,18 @@ def _no_line_ends(value: object) -> object:
     return value
 
 
+def _mail_address(value: object) -> object:
+    try:
+        return Address(addr_spec=value if isinstance(value, str) else "").addr_spec
+    except (MessageError, ValueError, IndexError):
+        raise ValueError(f"{value!r} is no mail address; expected one as mensa@example.org") from None
+
+
 Port = Annotated[int, Field(ge=0, le=65_535, description="0 takes any free port")]
 Word = Annotated[str, BeforeValidator(_no_line_ends), WithJsonSchema({"type": "string", "minLength": 1})]
+MailAddress = Annotated[
+    str, BeforeValidator(_mail_address), WithJsonSchema({"type": "string", "pattern": r"^\S+@\S+$"})
+]
 Seconds = Annotated[float, Field(gt=0, le=3_600)]
 
 
@@ -83,6 +95,33 @@ class DatabaseSettings(Section):
     )
 
 
+class MailSettings(Section):
+    """How the kitchens' orders leave this machine: by a mail server or into a folder. With neither they wait."""
+
+    host: Word | None = Field(None, description="The mail server that takes the orders, as `smtp.example.org`")
+    port: Port = Field(587, description="Usual are 587 with starttls, 465 with tls, 25 with none")
+    security: Literal["none", "starttls", "tls"] = "starttls"
+    ca_file: Path | None = Field(
+        None, description="The certificate that the server's is signed with, where this machine does not know it"
+    )
+    sender: MailAddress | None = Field(None, description="Whom the orders come from, as mensa@example.org")
+    user: Word | None = Field(None, description="Without it nobody signs in")
+    password_file: Path = Field(Path("mail.password"), description="Relative to the folder of secrets")
+    # A greylisting or overloaded server answers within half a minute; RFC 5321's minutes would hold up the next order.
+    timeout_s: float = Field(30, gt=0, le=120, description="How long one answer of the server may take")
+    # Mail servers slow down who comes with more connections at once.
+    together: int = Field(4, ge=1, le=50, description="Orders at once")
+    folder: Path | None = Field(
+        None, description="A folder that orders are written into instead, relative as the database's"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_sender(self) -> "MailSettings":
+        if self.host is not None and self.sender is None:
+            raise ValueError("there is a host and no sender; expected sender: an address that the server lets us use")
+        return self
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     json_lines: bool | None = Field(
@@ -106,6 +145,7 @@ class SettingsFile(Section):
     sip: SipSettings = SipSettings()
     web: WebSettings = WebSettings()
     clock: ClockSettings = ClockSettings()
+    mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     drain: DrainSettings = DrainSettings()
 

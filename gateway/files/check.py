@@ -56,6 +56,8 @@ def _municipality_mistakes(town: Source[MunicipalityShape]) -> Iterator[Mistake]
 
 
 def _school_mistakes(schools: Source[SchoolsShape], span: Period | None) -> Iterator[Mistake]:
+    if schools.shape.kitchen is not None:
+        yield from _repeated(schools, ("kitchen", "trays"), schools.shape.kitchen.trays)
     for key, school in schools.shape.schools.items():
         if school.service is not None:
             yield from _outside(schools, ("schools", key, "service"), school.service, span)

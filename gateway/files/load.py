@@ -234,6 +234,7 @@ def _municipality(
     for channel, window in evenings(town):
         windows[channel] = Evening(_there(window.opens))
     office, kitchen = town.office, schools.kitchen
+    trays = frozenset(kitchen.trays) if kitchen else frozenset[str]()
     return Municipality(
         key=key,
         name=_there(town.name),
@@ -242,7 +243,7 @@ def _municipality(
         user_code_digits=_there(town.user_code_digits),
         pin_digits=town.pin_digits,
         clock_bound_max=timedelta(milliseconds=town.clock.bound_max_ms),
-        town=Town(calendar, windows, town.bland_days_max),
+        town=Town(calendar, windows, town.bland_days_max, trays),
         office=Office(office.phone, office.hours, office.address) if office else None,
         kitchen=Kitchen(kitchen.name, kitchen.email) if kitchen else None,
         folder=files.folder,

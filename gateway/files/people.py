@@ -17,7 +17,7 @@ from stdnum.it import codicefiscale
 
 from core.people import Diet, NewGuardian, NewPupil, People, UserCode
 from gateway.files.mistakes import Mistake, one_of, shown
-from gateway.files.shapes import parse_address, parse_day, parse_words
+from gateway.files.shapes import DIET_CHARACTERS_MAX, parse_address, parse_day, parse_words
 from gateway.files.sources import read_bytes
 from gateway.files.tree import decode
 from gateway.municipality import Municipality
@@ -25,8 +25,6 @@ from gateway.numbers import mask_number, normalise_number
 
 # The pupils of the largest Italian town with two guardians each, at 150 bytes a row, twice over.
 BYTES_MAX = 100_000_000
-# A diet is a code of the kitchen, printed in a column of its own.
-DIET_CHARACTERS_MAX = 20
 
 COLUMNS = (
     *(

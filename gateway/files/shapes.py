@@ -37,6 +37,9 @@ USER_CODE_DIGITS_MIN, USER_CODE_DIGITS_MAX = 3, 12
 # Below four a PIN is guessed within the five tries of R28, above eight nobody remembers it.
 PIN_DIGITS_MIN, PIN_DIGITS_MAX = 4, 8
 LOOK_AHEAD_DAYS_MAX = 366
+# A diet is a code of the kitchen, printed in a column of its own; a kitchen with more diets than this cooks to order.
+DIET_CHARACTERS_MAX = 20
+TRAY_DIETS_MAX = 100
 BLAND_DAYS_MAX = 366
 # Above a minute a clock says nothing about a cutoff; R10 then goes on without it.
 CLOCK_BOUND_MS_MAX = 60_000
@@ -122,6 +125,15 @@ def parse_key(value: object) -> str:
     raise ValueError(f"{shown(value)} cannot be a key; expected letters, digits, `-` or `_`, without spaces")
 
 
+def parse_diet(value: object) -> str:
+    """A kitchen's code for a diet; raises ValueError with what is wrong."""
+    if isinstance(value, str) and value.strip() and value.isprintable() and len(value) <= DIET_CHARACTERS_MAX:
+        return value.strip()
+    raise ValueError(
+        f"{shown(value)} is no diet; expected a code of the kitchen, {DIET_CHARACTERS_MAX} characters at most"
+    )
+
+
 def parse_weekday(value: object) -> int:
     """The number of a weekday, Monday being 0; raises ValueError with what is wrong."""
     if isinstance(value, str) and value in WEEKDAYS:
@@ -191,6 +203,11 @@ Words = Annotated[
 ]
 Key = Annotated[str, BeforeValidator(parse_key), _text(rf"^[\w-]{{1,{KEY_CHARACTERS_MAX}}}$", "primaria")]
 ClassWay = Annotated[str, _text(rf"^[\w-]{{1,{KEY_CHARACTERS_MAX}}}/[\w-]{{1,{KEY_CHARACTERS_MAX}}}$", "primaria/3B")]
+DietCode = Annotated[
+    str,
+    BeforeValidator(parse_diet),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": DIET_CHARACTERS_MAX}),
+]
 Weekday = Annotated[int, BeforeValidator(parse_weekday), WithJsonSchema({"enum": list(WEEKDAYS)})]
 Number = Annotated[str, BeforeValidator(parse_number), _text(r"^\+?[0-9 ./()-]{3,29}$", "800000100")]
 Language = Annotated[str, BeforeValidator(parse_language), WithJsonSchema({"enum": list(GRAMMARS)})]
@@ -296,7 +313,12 @@ class SchoolShape(Shape):
 
 class KitchenShape(Shape):
     name: Words | None = None
-    email: MailAddress | None = None
+    email: MailAddress | None = Field(None, description="Where the orders go; without it they go nowhere")
+    trays: list[DietCode] = Field(
+        [],
+        max_length=TRAY_DIETS_MAX,
+        description="Diets that are served on a tray with the pupil's name; the kitchen is told no other names",
+    )
 
 
 class SchoolsShape(Shape):
