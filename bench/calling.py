@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from tests.asterisk_double import agi_header
 
 HOST = "127.0.0.1"
+# The example town's number.
+DIALLED = "800000100"
 # Nothing a gateway does takes that long; beyond it a benchmark has found one that hangs.
 DIALOGUE_S = 60
 
@@ -19,6 +21,12 @@ class Dialogue:
     commands: list[str] = field(default_factory=list)
     waits_s: list[float] = field(default_factory=list)
 
+    @property
+    def outcome(self) -> str | None:
+        """The word that the call was told to end with; None when the gateway never said one."""
+        words = [each.split()[-1].strip('"') for each in self.commands if each.startswith("SET VARIABLE IVR_OUTCOME")]
+        return words[-1] if words else None
+
 
 async def call(
     port: int,
@@ -26,6 +34,7 @@ async def call(
     *,
     caller: str,
     number: int,
+    dialled: str = DIALLED,
     thinks_s: Callable[[], float] | None = None,
     hold: asyncio.Event | None = None,
 ) -> Dialogue:
@@ -34,14 +43,19 @@ async def call(
     `thinks_s` gives how long the caller waits before each key; at that last question `hold` is waited for first.
     """
     async with asyncio.timeout(DIALOGUE_S):
-        return await _call(port, list(keys), caller, number, thinks_s, hold)
+        return await _call(
+            port,
+            list(keys),
+            agi_header(dialled=dialled, caller=caller, uniqueid=f"1795300000.{number}"),
+            thinks_s,
+            hold,
+        )
 
 
 async def _call(
     port: int,
     keys: list[str],
-    caller: str,
-    number: int,
+    header: bytes,
     thinks_s: Callable[[], float] | None,
     hold: asyncio.Event | None,
 ) -> Dialogue:
@@ -49,7 +63,7 @@ async def _call(
     keyed_at: float | None = None
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
-        writer.write(agi_header(caller=caller, uniqueid=f"1795300000.{number}"))
+        writer.write(header)
         while line := await reader.readline():
             dialogue.commands.append(line.decode().rstrip("\n"))
             if line.startswith(b"EXEC Read"):

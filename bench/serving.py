@@ -63,20 +63,30 @@ async def our_gateway(folder: Path, pupils: int, *, port: int = 0, ami_port: int
     async with open_installation(configuration, purpose=REHEARSAL, makes_database=True) as house:
         await house.store.at(TOWN).import_people(read_town(config, TOWN)[1], house.hasher, lambda: "0000")
         await move_clock(house.store, EVENING - datetime.now(UTC))
+    async with gateway_at(config, folder / "sounds", folder / "ours.log", port=port, ami_port=ami_port) as served:
+        yield served
+
+
+@contextlib.asynccontextmanager
+async def gateway_at(
+    config: Path, sounds: Path, log: Path, *, port: int = 0, ami_port: int = 0, starts_s: float = STARTS_S, **more: str
+) -> AsyncIterator[Served]:
+    """`mensa serve` on an installation as it stands; `more` are settings by their names in the environment."""
     port = port or free_port()
     environment = {
         **os.environ,
         "PYTHONPATH": str(HOUSE),
-        "MENSA_SOUNDS": str(folder / "sounds"),
+        "MENSA_SOUNDS": str(sounds),
         "MENSA_AGI__PORT": str(port),
         "MENSA_WEB__PORT": "0",
         "MENSA_AMI__ENABLED": str(bool(ami_port)).lower(),
         "MENSA_AMI__PORT": str(ami_port),
         "MENSA_LOG__JSON_LINES": "true",
         "MENSA_LOG__LEVEL": "info",
+        **more,
     }
     arguments = ("-m", "gateway.cli", "serve", "--config", str(config))
-    async with _process(arguments, environment, folder / "ours.log", "gateway_ready") as pid:
+    async with _process(arguments, environment, log, "gateway_ready", starts_s) as pid:
         yield Served(port, pid)
 
 
@@ -110,13 +120,15 @@ def number_of(pupil: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _process(arguments: Sequence[str], environment: dict[str, str], log: Path, ready: str) -> AsyncIterator[int]:
+async def _process(
+    arguments: Sequence[str], environment: dict[str, str], log: Path, ready: str, starts_s: float = STARTS_S
+) -> AsyncIterator[int]:
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, env=environment
         )
     try:
-        async with asyncio.timeout(STARTS_S):
+        async with asyncio.timeout(starts_s):
             while ready not in _text(log):
                 assert process.returncode is None, f"{' '.join(arguments)}: {_text(log)[-2000:]}"
                 await asyncio.sleep(0.05)
