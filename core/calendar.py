@@ -49,6 +49,13 @@ class ClosedDays:
     def has(self, school: str, day: date) -> bool:
         return day in self.days.get(school, {})
 
+    def any_within(self, school: str, first: date, last: date | None) -> bool:
+        return any(first <= day and (last is None or day <= last) for day in self.days.get(school, {}))
+
+    def counts(self, school: str, class_group: str, day: date) -> bool:
+        """Whether this class group was counted on the day."""
+        return class_group in self.days.get(school, {}).get(day, ())
+
     def of_class(self, school: str, class_group: str) -> Iterator[date]:
         """The days on which this class group was counted."""
         return (day for day, counted in self.days.get(school, {}).items() if class_group in counted)

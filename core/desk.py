@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
-from datetime import date, datetime
-from itertools import count
+from datetime import date, datetime, timedelta
+from itertools import count, islice
 
 from core.access import Actor
-from core.calendar import NONE_CLOSED, ONE_DAY, ClosedDays, DayStatus, ServiceCalendar
+from core.calendar import NONE_CLOSED, ONE_DAY, ClosedDays, DayStatus, Service, ServiceCalendar
 from core.changes import Change, ChangeId, DayPresence, History, Kind, NewChange, Presence, fold, standing
 from core.clock import Reading
 from core.outcomes import (
@@ -43,6 +43,8 @@ from core.window import Anytime, Channel, Evening, Open, Shut, Window, is_closed
 RECEIPT_DIGITS = 4
 # A receipt space is left for the next longer one when it is this full, so that finding a free receipt stays quick.
 RECEIPTS_FULL = 0.5
+# Closed days further back are not looked for: a change still in force was counted on some day of the last school year.
+UNDO_LOOKS_BACK = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,8 @@ class Undecided:
             del self._held[number]
 
     def settled_until(self, now: Reading) -> datetime:
-        """The instant (UTC) before which nothing is undecided any more."""
-        return min(self._held.values(), default=now.earliest)
+        """The instant (UTC) before which nothing is undecided any more; what was decided at that very instant may be."""
+        return min(now.earliest, *self._held.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,51 +220,35 @@ class BookingDesk:
     async def presences(self, pupil: Pupil, first: date, last: date) -> tuple[PupilDay, ...]:
         """Every date from `first` through `last`, served or not."""
         history = (await self._store.histories([pupil.id]))[pupil.id]
-        return tuple(_pupil_days(self._town(), pupil, standing(history), first, last))
+        closed = await self._store.closed_days({pupil.school: first})
+        return tuple(_pupil_days(self._town(), pupil, standing(history), first, last, closed))
 
     async def coming_days(self, pupil: Pupil, first: date, count: int) -> tuple[PupilDay, ...]:
         """The next `count` service days from `first` on."""
         history = (await self._store.histories([pupil.id]))[pupil.id]
         town, changes = self._town(), standing(history)
-        days: list[PupilDay] = []
-        for day in town.calendar.service_days(town.class_group(pupil), first):
-            if len(days) == count:
-                break
-            days += _pupil_days(town, pupil, changes, day, day)
-        return tuple(days)
+        closed = await self._store.closed_days({pupil.school: first})
+        days = _pupil_days(town, pupil, changes, first, town.calendar.last_day, closed)
+        return tuple(islice((each for each in days if each.status.is_served), count))
 
     async def _kept(self, town: Town, pupils: Sequence[Pupil], at: Reading) -> Kept:
-        """What holds for the pupils; of closed days only those that their changes, or an edited cutoff, could touch."""
+        """What holds for the pupils; of closed days those from today on, and those that a change still in force covers."""
         histories = await self._store.histories([pupil.id for pupil in pupils])
+        today = town.calendar.local(at.earliest).date()
         schools: dict[str, date] = {}
         for pupil in pupils:
-            today = town.calendar.local(at.earliest).date()
-            changed = [change.first for change in standing(histories[pupil.id]) if change.first < today <= _end(change)]
-            if changed or not is_closed(town.calendar, pupil.school, today, at):
-                since = min(changed, default=today)
-                schools[pupil.school] = min(schools.get(pupil.school, since), since)
-        return Kept(histories, await self._store.closed_days(schools) if schools else NONE_CLOSED)
-
-
-def _end(change: Change) -> date:
-    return change.last or date.max
+            in_force = (change.first for change in standing(histories[pupil.id]) if change.covers(today))
+            schools[pupil.school] = min(today, schools.get(pupil.school, today), *in_force)
+        return Kept(histories, await self._store.closed_days(schools))
 
 
 def _schools_to_ask(town: Town, requests: Sequence[Request], at: Reading) -> Mapping[str, date]:
-    """The schools whose closed days the requests depend on, from when on.
-
-    Whether today is closed is asked only while its cutoff has not passed: an edit may have moved it behind a closing (R24).
-    An undo may reach back to any day of the year.
-    """
-    calendar = town.calendar
-    today = calendar.local(at.earliest).date()
+    """The schools whose closed days the requests depend on, from when on: an undo takes back what began before today."""
+    today = town.calendar.local(at.earliest).date()
     schools: dict[str, date] = {}
     for request in requests:
-        school = request.pupil.school
-        if isinstance(request.action, Undo):
-            schools[school] = min(calendar.service.first, calendar.school_year(school).first, today)
-        elif not is_closed(calendar, school, today, at):
-            schools.setdefault(school, today)
+        since = today - UNDO_LOOKS_BACK if isinstance(request.action, Undo) else today
+        schools[request.pupil.school] = min(since, schools.get(request.pupil.school, since))
     return schools
 
 
@@ -392,7 +378,9 @@ class _Reach:
         """Cutoff and service, as R31 orders them for a single day."""
         calendar, group = self.town.calendar, self.town.class_group(self.pupil)
         if is_closed(calendar, self.pupil.school, day, self.at, self.closed):
-            return self._closed(day, calendar.is_served(group, day))
+            # Who was counted on it is too late, even where an edit has taken the day out since (R25).
+            was_counted = self.closed.counts(group.school, group.name, day)
+            return self._closed(day, was_counted or calendar.is_served(group, day))
         if not calendar.is_served(group, day):
             return NoService(calendar.first_useful_day(group, day))
         return None
@@ -412,7 +400,8 @@ class _Reach:
     def refuses_range(self, first: date, last: date | None, *, is_chosen: bool) -> Refused | None:
         """As R31 orders it for a range; where the window fixes the day (R7) a range that `is_chosen` starts with it."""
         calendar, group = self.town.calendar, self.town.class_group(self.pupil)
-        if is_closed(calendar, self.pupil.school, first, self.at, self.closed):
+        has_closed = self.closed.any_within(self.pupil.school, first, last)
+        if has_closed or is_closed(calendar, self.pupil.school, first, self.at):
             return self._closed(first, is_served=True)
         served = next(calendar.service_days(group, first, last), None)
         if served is None:
@@ -517,10 +506,16 @@ def _undoable(town: Town, pupil: Pupil, changes: Sequence[Change], at: Reading, 
             yield change
 
 
-def _pupil_days(town: Town, pupil: Pupil, changes: Sequence[Change], first: date, last: date) -> Iterator[PupilDay]:
+def _pupil_days(
+    town: Town, pupil: Pupil, changes: Sequence[Change], first: date, last: date, closed: ClosedDays
+) -> Iterator[PupilDay]:
+    """Each day as the calendar has it, or, where it is closed, as it was counted, whatever an edit says since (R24)."""
     day = first
     while day <= last:
         status = town.calendar.status(town.class_group(pupil), day)
+        was_counted = closed.counts(pupil.school, pupil.class_group, day)
+        if closed.has(pupil.school, day) and was_counted != status.is_served:
+            status = DayStatus(Service.SERVED if was_counted else Service.CLOSED)
         held = fold(changes, day) if status.is_served else DayPresence(Presence.NO_SERVICE)
         yield PupilDay(day, status, held.presence, held.change)
         day += ONE_DAY

@@ -113,7 +113,7 @@ class Headcount:
 class Closing:
     """A school's day made final: `order` is the number of the kitchen's order, one for all schools closed together.
 
-    `cutoff` (UTC) is the instant as of which it counts, `closed` when that was done; `digest` is over all the rest.
+    `cutoff` (UTC) is the instant as of which it counts, `closed` when that was done; `digest` is over all but that.
     """
 
     headcount: Headcount

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from core.calendar import ONE_DAY, ServiceCalendar
 from core.clock import Reading
 from core.desk import Town
-from core.headcount import Closing, Headcount, count_meals, digest_of, served_classes
+from core.headcount import Closing, Headcount, Roll, count_meals, digest_of, served_classes
 from core.ports import Closings, ClosingState, MessageKind, NewMessage, TownStore
 
 # A gateway that was down for longer than a school year's longest break has no kitchen left that waits for an order.
@@ -89,23 +89,38 @@ class KitchenDesk:
         """
         if not at.is_past(due.cutoff):
             raise ValueError(f"{self._municipality} {due.day}: the cutoff {due.cutoff} has not surely passed at {at}")
-        town = self._town()
+        town, calendar = self._town(), self._town().calendar
+        # An edit since may have moved the cutoff or taken the day out: that is another day's, or nobody's, closing.
+        schools = [
+            school
+            for school in due.schools
+            if calendar.cutoff(school, due.day) == due.cutoff and served_classes(calendar, school, due.day)
+        ]
+        if not schools:
+            return ()
 
         def decide(state: ClosingState) -> tuple[Closings, tuple[Closing, ...]]:
             closings = tuple(
                 self._closing(
-                    count_meals(town.calendar, town.tray_diets, school, due.day, roll), state.next_order, due.cutoff, at
+                    count_meals(calendar, town.tray_diets, school, due.day, roll), state.next_order, due.cutoff, at
                 )
                 for school, roll in sorted(state.rolls.items())
             )
-            has_pupils = any(roll.classes for roll in state.rolls.values())
-            messages = (order_message(state.next_order, at.midpoint),) if closings and has_pupils else ()
+            is_wanted = any(
+                _has_pupils(closing.headcount, state.rolls[closing.headcount.school]) for closing in closings
+            )
+            messages = (order_message(state.next_order, at.midpoint),) if is_wanted else ()
             return Closings(closings, messages), closings
 
-        return await self._store.transact_closing(due.day, due.schools, town.tray_diets, decide)
+        return await self._store.transact_closing(due.day, schools, town.tray_diets, decide)
 
     def _closing(self, headcount: Headcount, order: int, cutoff: datetime, at: Reading) -> Closing:
         return Closing(headcount, order, cutoff, at, digest_of(self._municipality, headcount, order, cutoff))
+
+
+def _has_pupils(headcount: Headcount, roll: Roll) -> bool:
+    """Whether anybody could eat that day: a kitchen is not told of a school where nobody is enrolled."""
+    return any(each.class_group in headcount.class_groups for each in roll.classes)
 
 
 def order_message(order: int, created: datetime) -> NewMessage:
