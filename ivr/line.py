@@ -31,6 +31,13 @@ class TownName:
 
 
 @dataclass(frozen=True, slots=True)
+class SchoolName:
+    """A school's name, spoken from a clip made at configuration."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpokenDay:
     """A date with its weekday: `martedì ventiquattro novembre`."""
 
@@ -45,6 +52,20 @@ class SpokenTime:
 
 
 @dataclass(frozen=True, slots=True)
+class SpokenSince:
+    """A local wall-clock time from which on something holds, with its preposition: `dalle nove e trenta`."""
+
+    value: time
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenCode:
+    """A kitchen's code of a diet, spelled: `SG` is `esse, come Savona; gi, come Genova`."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpokenDigits:
     """A receipt, spoken two digits at a time: `quarantasette, dodici` is hard to write down, `quattro, sette` is not."""
 
@@ -53,7 +74,7 @@ class SpokenDigits:
 
 @dataclass(frozen=True, slots=True)
 class SpokenNumber:
-    """A count from 0 to 999."""
+    """A count from 0 to 999,999."""
 
     value: int
 
@@ -83,8 +104,11 @@ Slot = (
     FirstName
     | FirstNames
     | TownName
+    | SchoolName
     | SpokenDay
     | SpokenTime
+    | SpokenSince
+    | SpokenCode
     | SpokenDigits
     | SpokenNumber
     | SpokenPhone

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time
+from string import ascii_lowercase
 from types import MappingProxyType
 
 from ivr.line import (
@@ -17,20 +18,26 @@ from ivr.line import (
     FirstNames,
     Phrase,
     Prompt,
+    SchoolName,
     Slot,
+    SpokenCode,
     SpokenDay,
     SpokenDigits,
     SpokenNumber,
     SpokenPhone,
+    SpokenSince,
     SpokenTime,
     SpokenWords,
     TownName,
 )
 from ivr.prompts import Catalogue, Clip, Stretch
 
-# Numbers up to here have a clip of their own; above, a hundred and the rest are two clips.
+# Numbers up to here have a clip of their own; above, thousands, hundreds and the rest are clips one after the other.
 NUMBER_CLIPS_MAX = 200
-NUMBER_MAX = 999
+# More meals than any town's kitchens cook in a day.
+NUMBER_MAX = 999_999
+# A longer code is a word, and nobody writes down a word that is spelled.
+CODE_CHARACTERS_MAX = 4
 # A file name may have 255 bytes; readable names of people and towns are far shorter.
 SLUG_CHARACTERS_MAX = 80
 
@@ -44,6 +51,19 @@ ENGLISH_BELOW_20 = (
     "seventeen eighteen nineteen"
 )
 ENGLISH_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety"
+
+# As Italians spell on the telephone: the names of b, c, d, g, p, t and v alone are not told apart, and a wrong diet does harm.
+ITALIAN_LETTERS = (
+    "a, come Ancona|bi, come Bologna|ci, come Como|di, come Domodossola|e, come Empoli|effe, come Firenze|"
+    "gi, come Genova|acca, come hotel|i, come Imola|i lunga, come jolly|cappa, come koala|elle, come Livorno|"
+    "emme, come Milano|enne, come Napoli|o, come Otranto|pi, come Palermo|cu, come quaderno|erre, come Roma|"
+    "esse, come Savona|ti, come Torino|u, come Udine|vu, come Venezia|doppia vu, come Washington|ics, come xilofono|"
+    "ipsilon, come yogurt|zeta, come zebra"
+)
+ENGLISH_LETTERS = (
+    "Alpha Bravo Charlie Delta Echo Foxtrot Golf Hotel India Juliet Kilo Lima Mike November Oscar Papa Quebec Romeo "
+    "Sierra Tango Uniform Victor Whiskey X-ray Yankee Zulu"
+)
 
 HasClip = Callable[[str], bool]
 
@@ -65,6 +85,12 @@ class Grammar:
     time_written: Callable[[time], str]
     time_clips: Callable[[time], tuple[str, ...]]
     clips_of_times: Callable[[], Iterator[tuple[str, str]]]
+    since_written: Callable[[time], str]
+    since_clips: Callable[[time], tuple[str, ...]]
+    # In the order of the alphabet.
+    letters: tuple[str, ...]
+    thousand: str
+    thousands: str
 
 
 def _italian_number(value: int) -> str:
@@ -78,6 +104,11 @@ def _italian_number(value: int) -> str:
         # Ventuno, ventotto: the vowel of the ten is dropped. Ventitré: the three is stressed at the end.
         stem = ten[:-1] if unit in {1, 8} else ten
         return stem + ("tré" if unit == 3 else low[unit])
+    if value >= 1000:
+        thousands, rest = divmod(value, 1000)
+        return ("mille" if thousands == 1 else f"{_italian_number(thousands)}mila") + (
+            _italian_number(rest) if rest else ""
+        )
     hundreds, rest = divmod(value, 100)
     head = ("" if hundreds == 1 else low[hundreds]) + "cento"
     if rest == 0:
@@ -91,6 +122,10 @@ def _english_number(value: int) -> str:
         return low[value]
     if value < 100:
         return tens[value // 10] + (f"-{low[value % 10]}" if value % 10 else "")
+    if value >= 1000:
+        thousands, rest = divmod(value, 1000)
+        joint = " and " if rest < 100 else " "
+        return f"{_english_number(thousands)} thousand" + (joint + _english_number(rest) if rest else "")
     hundreds, rest = divmod(value, 100)
     return f"{low[hundreds]} hundred" + (f" and {_english_number(rest)}" if rest else "")
 
@@ -127,6 +162,22 @@ def _italian_clips_of_times() -> Iterator[tuple[str, str]]:
     # Without a full stop: with one the voice swallows the ends of these.
     for minute in range(1, 60):
         yield f"minute/{minute}", f"e {_italian_number(minute)}"
+
+    for hour in range(24):
+        yield f"since/{hour}", f"{_italian_since_hour(hour)}."
+
+
+def _italian_since_hour(hour: int) -> str:
+    """`Alle nove` is `dalle nove`, `all'una` `dall'una`, `a mezzanotte` `da mezzanotte`."""
+    return f"d{_italian_hour(hour)}" if hour else "da mezzanotte"
+
+
+def _italian_since_written(at: time) -> str:
+    return f"d{_italian_time_written(at)}" if at.hour else _italian_time_written(at).replace("a ", "da ", 1)
+
+
+def _italian_since_clips(at: time) -> tuple[str, ...]:
+    return f"since/{at.hour}", *_italian_time_clips(at)[1:]
 
 
 def _half_of_day(hour: int) -> str:
@@ -177,6 +228,11 @@ GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
             time_written=_italian_time_written,
             time_clips=_italian_time_clips,
             clips_of_times=_italian_clips_of_times,
+            since_written=_italian_since_written,
+            since_clips=_italian_since_clips,
+            letters=tuple(ITALIAN_LETTERS.split("|")),
+            thousand="mille",
+            thousands="mila",
         ),
         "en": Grammar(
             weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
@@ -190,6 +246,11 @@ GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
             time_written=_english_time_written,
             time_clips=_english_time_clips,
             clips_of_times=_english_clips_of_times,
+            since_written=_english_time_written,
+            since_clips=_english_time_clips,
+            letters=tuple(f"{word[0]}, for {word}" for word in ENGLISH_LETTERS.split()),
+            thousand="one thousand",
+            thousands="thousand",
         ),
     }
 )  # fmt: skip
@@ -256,8 +317,12 @@ def _written(slot: Slot, catalogue: Catalogue) -> str:
         case SpokenDay(value):
             month = grammar.months[value.month - 1]
             return f"{grammar.weekdays[value.weekday()]} {grammar.day_written(value.day, month)}"
+        case SchoolName(value) | SpokenCode(value):
+            return value
         case SpokenTime(value):
             return grammar.time_written(value)
+        case SpokenSince(value):
+            return grammar.since_written(value)
         case SpokenDigits(value):
             return " ".join(value)
         case SpokenPhone(value):
@@ -276,12 +341,18 @@ def _clips_of(slot: Slot, catalogue: Catalogue, has: HasClip) -> tuple[str, ...]
             return tuple(clip for value in values for clip in _clips_of_name(value, has))
         case TownName(value):
             return (town_clip(value),) if has(town_clip(value)) else ("phrase/some-town",)
+        case SchoolName(value):
+            return (school_clip(value),) if has(school_clip(value)) else ("phrase/some-school",)
         case SpokenWords(value):
             return (words_clip(value),)
         case SpokenDay(value):
             return day_clips(value)
         case SpokenTime(value):
             return GRAMMARS[catalogue.language].time_clips(value)
+        case SpokenSince(value):
+            return GRAMMARS[catalogue.language].since_clips(value)
+        case SpokenCode(value):
+            return code_clips(value)
         case SpokenDigits(value):
             return digit_clips(value)
         case SpokenPhone(value):
@@ -308,6 +379,11 @@ def name_clip(value: str) -> str:
 def town_clip(value: str) -> str:
     """The clip of a municipality's name."""
     return f"town/{slug(value)}"
+
+
+def school_clip(value: str) -> str:
+    """The clip of a school's name."""
+    return f"school/{slug(value)}"
 
 
 def words_clip(value: str) -> str:
@@ -342,10 +418,31 @@ def digit_clips(value: str) -> tuple[str, ...]:
     return tuple(f"digits/{value[at : at + 2]}" for at in range(0, len(value), 2))
 
 
+def can_be_spelled(code: str) -> bool:
+    """Whether a kitchen's code is letters and digits, and few enough to be kept in mind."""
+    return code.isascii() and code.isalnum() and len(code) <= CODE_CHARACTERS_MAX
+
+
+def code_clips(value: str) -> tuple[str, ...]:
+    """A letter or two digits a clip. Raises ValueError for a code that cannot be spelled."""
+    if not can_be_spelled(value):
+        raise ValueError(
+            f"the code {value!r} cannot be spelled; expected {CODE_CHARACTERS_MAX} letters and digits at most"
+        )
+    clips: list[str] = []
+    for part in re.findall(r"\d+|\D", value):
+        clips += digit_clips(part) if part.isdigit() else (f"letter/{part.lower()}",)
+    return tuple(clips)
+
+
 def number_clips(value: int) -> tuple[str, ...]:
-    """A count from 0 to 999."""
+    """A count from 0 to 999,999."""
     if not 0 <= value <= NUMBER_MAX:
         raise ValueError(f"the number {value} has no clips; expected 0 to {NUMBER_MAX}")
+    if value >= 1000:
+        thousands, rest = divmod(value, 1000)
+        head = ("number/1000",) if thousands == 1 else (*number_clips(thousands), "number/thousands")
+        return (*head, *number_clips(rest)) if rest else head
     hundreds, rest = divmod(value, 100)
     if value <= NUMBER_CLIPS_MAX or rest == 0:
         return (f"number/{value}",)
@@ -389,8 +486,12 @@ def _composed(grammar: Grammar) -> Iterator[tuple[str, str]]:
         yield f"digits/{value}", f"{grammar.number(value)}."
     for value in range(100):
         yield f"digits/{value:02}", f"{grammar.number(value // 10)}, {grammar.number(value % 10)}."
-    for value in (*range(NUMBER_CLIPS_MAX + 1), *range(300, NUMBER_MAX, 100)):
+    for value in (*range(NUMBER_CLIPS_MAX + 1), *range(300, 1000, 100)):
         yield f"number/{value}", f"{grammar.number(value)}."
+    yield "number/1000", f"{grammar.thousand}."
+    yield "number/thousands", f"{grammar.thousands}."
+    for letter, letter_said in zip(ascii_lowercase, grammar.letters, strict=True):
+        yield f"letter/{letter}", f"{letter_said}."
 
 
 def days_of_month(month: int) -> int:

@@ -13,17 +13,32 @@ from ivr.line import (
     FirstNames,
     Phrase,
     Prompt,
+    SchoolName,
     Slot,
+    SpokenCode,
     SpokenDay,
     SpokenDigits,
     SpokenNumber,
     SpokenPhone,
+    SpokenSince,
     SpokenTime,
     SpokenWords,
     TownName,
 )
 from ivr.prompts import PHRASES
-from ivr.spoken import GRAMMARS, clips, name_said, number_clips, required_clips, slug, words
+from ivr.spoken import (
+    CODE_CHARACTERS_MAX,
+    GRAMMARS,
+    NUMBER_MAX,
+    can_be_spelled,
+    clips,
+    code_clips,
+    name_said,
+    number_clips,
+    required_clips,
+    slug,
+    words,
+)
 
 CATALOGUES = read_catalogues(phrases_folder())
 REQUIRED = {language: {clip.name: clip.words for clip in required_clips(CATALOGUES[language])} for language in GRAMMARS}
@@ -37,7 +52,10 @@ SLOTS: dict[str, st.SearchStrategy[Slot]] = {
     "day": st.dates(date(2020, 1, 1), date(2050, 12, 31)).map(SpokenDay),
     "time": st.times().map(SpokenTime),
     "receipt": st.text("0123456789", min_size=4, max_size=9).map(SpokenDigits),
-    "number": st.integers(0, 999).map(SpokenNumber),
+    "number": st.integers(0, NUMBER_MAX).map(SpokenNumber),
+    "school": names.map(SchoolName),
+    "since": st.times().map(SpokenSince),
+    "code": st.from_regex(r"[A-Za-z0-9]{1,4}", fullmatch=True).map(SpokenCode),
     "phone": st.from_regex(r"\+[1-9][0-9]{5,14}", fullmatch=True).map(SpokenPhone),
     "hours": names.map(SpokenWords),
     "key": st.integers(1, 9).map(lambda key: Phrase(f"key-{key}")),
@@ -110,6 +128,48 @@ def test_every_count_is_spoken(language: str) -> None:
             assert said == [number(value)]
         else:
             assert said == [number(value - value % 100), number(value % 100)]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@given(value=st.integers(1000, NUMBER_MAX))
+def test_a_count_of_thousands_is_spoken_as_thousands_and_the_rest(language: str, value: int) -> None:
+    thousands, rest = divmod(value, 1000)
+    thousand = {"it": ("mille", "mila"), "en": ("one thousand", "thousand")}[language]
+
+    said = [REQUIRED[language][clip].rstrip(".") for clip in number_clips(value)]
+
+    after = [REQUIRED[language][clip].rstrip(".") for clip in number_clips(rest)] if rest else []
+    if thousands == 1:
+        assert said == [thousand[0], *after]
+    else:
+        before = [REQUIRED[language][clip].rstrip(".") for clip in number_clips(thousands)]
+        assert said == [*before, thousand[1], *after]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_time_since_when_a_count_is_final_is_spoken_and_no_two_are_alike(language: str) -> None:
+    heard: set[tuple[str, ...]] = set()
+
+    for since in (time(minute // 60, minute % 60) for minute in range(24 * 60)):
+        spoken = Prompt("kitchen-final", (("since", SpokenSince(since)),))
+        said = tuple(REQUIRED[language][clip] for clip in clips(spoken, CATALOGUES[language]))
+        heard.add(said)
+        assert said[1].startswith(("dalle ", "dall'una", "da mezzanotte") if language == "it" else "at ")
+
+    assert len(heard) == 24 * 60
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=CODE_CHARACTERS_MAX + 1), st.sampled_from(LANGUAGES))
+def test_a_code_is_spelled_letter_for_letter_or_said_to_be_impossible(code: str, language: str) -> None:
+    if not can_be_spelled(code):
+        with pytest.raises(ValueError, match="cannot be spelled"):
+            code_clips(code)
+        return
+
+    spelled = [clip.split("/")[1] for clip in code_clips(code)]
+
+    assert "".join(spelled) == code.lower()
+    assert set(code_clips(code)) <= set(REQUIRED[language])
 
 
 @given(st.text(max_size=60))

@@ -10,10 +10,13 @@ from ivr.line import (
     FirstNames,
     Phrase,
     Prompt,
+    SchoolName,
+    SpokenCode,
     SpokenDay,
     SpokenDigits,
     SpokenNumber,
     SpokenPhone,
+    SpokenSince,
     SpokenTime,
     SpokenWords,
     TownName,
@@ -164,12 +167,18 @@ def test_english_times_say_which_half_of_the_day(at: time, written: str, spoken:
         ("it", 123, "centoventitré"),
         ("it", 200, "duecento"),
         ("it", 900, "novecento"),
+        ("it", 1000, "mille"),
+        ("it", 1001, "milleuno"),
+        ("it", 2312, "duemilatrecentododici"),
+        ("it", 21_000, "ventunomila"),
         ("en", 0, "zero"),
         ("en", 13, "thirteen"),
         ("en", 40, "forty"),
         ("en", 42, "forty-two"),
         ("en", 101, "one hundred and one"),
         ("en", 200, "two hundred"),
+        ("en", 1001, "one thousand and one"),
+        ("en", 2312, "two thousand three hundred and twelve"),
     ],
 )
 def test_numbers_in_words(language: str, value: int, expected: str) -> None:
@@ -182,9 +191,53 @@ def test_a_number_above_two_hundred_is_two_clips() -> None:
     assert clips(limit, IT)[1:] == ("number/300", "number/45")
 
 
-@pytest.mark.parametrize("value", [-1, 1000])
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1000, ("number/1000",)),
+        (1972, ("number/1000", "number/900", "number/72")),
+        (2000, ("number/2", "number/thousands")),
+        (312_005, ("number/300", "number/12", "number/thousands", "number/5")),
+    ],
+)
+def test_thousands_are_clips_of_their_own(count: int, expected: tuple[str, ...]) -> None:
+    meals = prompt("kitchen-meals", number=SpokenNumber(count))
+
+    assert clips(meals, IT) == (*expected, "phrase/kitchen-meals-1")
+
+
+@pytest.mark.parametrize(
+    ("since", "written", "expected"),
+    [
+        (time(9, 30), "definitivo dalle 9 e 30.", ("since/9", "minute/30")),
+        (time(1, 0), "definitivo dall'una.", ("since/1",)),
+        (time(0, 15), "definitivo da mezzanotte e 15.", ("since/0", "minute/15")),
+    ],
+)
+def test_a_count_is_final_since_its_cutoff(since: time, written: str, expected: tuple[str, ...]) -> None:
+    final = prompt("kitchen-final", since=SpokenSince(since))
+
+    assert words(final, IT) == written
+    assert clips(final, IT)[1:] == expected
+
+
+def test_a_diets_code_is_written_as_it_is_and_spelled_for_the_ear() -> None:
+    diet = prompt("kitchen-diet", number=SpokenNumber(2), code=SpokenCode("SG2"))
+
+    assert words(diet, IT) == "2 dieta SG2,"
+    assert clips(diet, IT) == ("number/2", "phrase/kitchen-diet-1", "letter/s", "letter/g", "digits/2")
+
+
+def test_a_school_without_a_clip_is_one_of_the_schools() -> None:
+    school = prompt("kitchen-school", school=SchoolName("Scuola primaria"))
+
+    assert clips(school, IT) == ("school/scuola-primaria",)
+    assert clips(school, IT, has=lambda clip: not clip.startswith("school/")) == ("phrase/some-school",)
+
+
+@pytest.mark.parametrize("value", [-1, 1_000_000])
 def test_a_number_without_clips_is_refused(value: int) -> None:
-    with pytest.raises(ValueError, match="expected 0 to 999"):
+    with pytest.raises(ValueError, match="expected 0 to 999999"):
         clips(prompt("bland_limit", number=SpokenNumber(value)), IT)
 
 
@@ -310,7 +363,9 @@ def test_days_times_and_digits_have_the_counts_that_the_calendar_has() -> None:
         "day": 366,
         "digits": 110,
         "hour": 24,
+        "letter": 26,
         "minute": 59,
-        "number": 208,
+        "number": 210,
+        "since": 24,
         "weekday": 7,
     }
