@@ -1,6 +1,7 @@
 """The hallway: builds every door and desk, runs them side by side, and closes them in order."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -8,15 +9,19 @@ from typing import Protocol
 
 from aiohttp import web
 
+from core.clock import Reading, exactly
+from core.desk import Undecided
 from core.outcomes import Accepted
 from gateway.asterisk import kept_secret
 from gateway.call_log import CallLog
 from gateway.clips import Clips
+from gateway.closing import DayCloser
 from gateway.files.load import Configuration
 from gateway.files.watch import CalendarInForce, Edit, Refused, Swapped, TakenBack, TownsInForce
 from gateway.installation import Installation, secrets_folder
 from gateway.metrics import Metrics
 from gateway.municipality import Municipality
+from gateway.nodes import ConfigurationHash, Nodes
 from gateway.numbers import normalise_number
 from gateway.store.port import StoreError
 from gateway.telephone import TownDesks, greeting_of, open_desks
@@ -49,10 +54,25 @@ class Hallway:
 
     def __init__(self, house: Installation, clips: Clips, log: Log, node: str | None = None) -> None:
         self._house, self._clips, self._log = house, clips, log
-        self._node = node or f"{socket.gethostname()}:{house.settings.agi.port}"
+        # Two on one machine have two ports; where any free one is taken, the process tells them apart.
+        self._node = node or f"{socket.gethostname()}:{house.settings.agi.port or os.getpid()}"
         self._metrics = Metrics()
         self._towns = TownsInForce(house.configuration, self._classes_in_use, self._on_edit)
         self._desks: dict[str, TownDesks] = {}
+        # One for all towns, so that no day is closed while any call of this gateway could still change one (R25).
+        self._undecided = Undecided()
+        self._hash = ConfigurationHash()
+        self._nodes = Nodes(self._node, house.store, self._undecided, self._reading, self._runs, log)
+        self._closer = DayCloser(
+            house.store,
+            self._nodes,
+            towns=lambda: [town.key for town in self._towns.municipalities],
+            desks_of=self._desks_for_closing,
+            clock_of=house.clock_of,
+            now=house.now,
+            log=log,
+            metrics=self._metrics,
+        )
         self._call_log = CallLog(
             house.store,
             now=house.now,
@@ -75,6 +95,7 @@ class Hallway:
         )
         self._ami = self._ami_link(house.configuration) if settings.ami.enabled else None
         self._metrics.watch("agi_sessions", "Calls that this gateway guides", lambda: self._agi.sessions)
+        self._metrics.watch("nodes", "Gateways on this database that were seen lately", lambda: len(self._nodes.lately))
         self._metrics.watch("ami_connected", "Whether Asterisk tells of its calls", lambda: int(self._hears_asterisk()))
         self._is_ready = False
 
@@ -88,12 +109,15 @@ class Hallway:
         await self._warn_of_missing_clips()
         await self._warn_of_lost_pupils()
         await house.clock.measure()
-        runner = web.AppRunner(health_app(self._health, lambda: self._is_ready, self._metrics.text), access_log=None)
+        runner = web.AppRunner(
+            health_app(self._health, lambda: self._is_ready, self._metrics.text, self._nodes.shown), access_log=None
+        )
         await runner.setup()
         parts = [
             self._kept_up("clock", lambda: house.clock.run(self._clock_limits)),
             self._kept_up("calendars", self._towns.watch),
             self._kept_up("call_log", self._call_log.run),
+            self._kept_up("nodes", self._nodes.run),
         ]
         if self._ami is not None:
             parts.append(self._kept_up("ami", self._ami.run))
@@ -101,7 +125,8 @@ class Hallway:
         try:
             await web.TCPSite(runner, settings.web.host, settings.web.port).start()
             await self._agi.start()
-            tasks = [asyncio.create_task(part) for part in parts]
+            closings = asyncio.create_task(self._kept_up("closings", self._closer.run))
+            tasks = [closings, *(asyncio.create_task(part) for part in parts)]
             self._is_ready = True
             self._log.info("gateway_ready", node=self._node, towns=len(self._towns.municipalities))
             on_ready()
@@ -112,7 +137,9 @@ class Hallway:
         finally:
             self._is_ready = False
             await self._agi.close()
-            if not tasks:
+            if tasks:
+                await self._leave(tasks[0])
+            else:
                 for part in parts:
                     part.close()
             for task in tasks:
@@ -157,7 +184,9 @@ class Hallway:
             )
         desks = self._desks_of(in_force)
         reading = self._house.clock_of(in_force.municipality).read()
-        completed = await complete(pending, desks.booking, desks.store.pupils, reading)
+        # A day whose cutoff passes while the pupils are still being looked up waits for this request too (R25).
+        with desks.booking.deciding(pending.decided(reading)):
+            completed = await complete(pending, desks.booking, desks.store.pupils, reading)
         journal = self._call_log.journal(call.uniqueid)
         for pupil, outcome in completed:
             receipt = outcome.change.receipt if isinstance(outcome, Accepted) else None
@@ -167,8 +196,13 @@ class Hallway:
     def _desks_of(self, in_force: CalendarInForce) -> TownDesks:
         key = in_force.municipality.key
         if key not in self._desks:
-            self._desks[key] = open_desks(lambda: in_force.municipality, self._house.store, self._house.hasher)
+            house = self._house
+            self._desks[key] = open_desks(lambda: in_force.municipality, house.store, house.hasher, self._undecided)
         return self._desks[key]
+
+    def _desks_for_closing(self, key: str) -> TownDesks | None:
+        in_force = self._towns.calendar(key)
+        return self._desks_of(in_force) if in_force else None
 
     def _town_of(self, number: str) -> str | None:
         in_force = self._towns.reached_by(number)
@@ -194,12 +228,36 @@ class Hallway:
     def _on_edit(self, edit: Edit) -> None:
         match edit:
             case Swapped(before, after):
+                self._closer.edited(after.key)
                 self._log.info("calendar_in_force", town=after.key, is_new=before is None)
             case Refused(key, mistakes):
                 for mistake in mistakes:
                     self._log.error("calendar_refused", town=key, mistake=str(mistake), holds="the calendar before it")
             case TakenBack(town):
                 self._log.info("calendar_edit_taken_back", town=town.key)
+
+    # The nodes
+
+    def _reading(self) -> Reading:
+        """The time by the town that doubts it most: none of the others' requests is decided before its `earliest`."""
+        towns = self._towns.municipalities
+        if not len(towns):
+            return exactly(self._house.now())
+        return self._house.clock_of(max(towns, key=lambda town: town.clock_bound_max)).read()
+
+    def _runs(self) -> tuple[str, int]:
+        towns = self._towns.municipalities
+        return self._hash.over(towns), len(towns)
+
+    async def _leave(self, closings: "asyncio.Task[None]") -> None:
+        """Finish the closings under way; then no cutoff has to wait for this gateway any more."""
+        self._closer.stop()
+        await asyncio.wait({closings}, timeout=STOP_S)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._nodes.leave()
+        except (StoreError, TimeoutError, OSError) as fault:
+            self._log.warning("node_not_left", node=self._node, fault=f"{type(fault).__name__}: {fault}")
 
     # How we are
 
@@ -208,6 +266,7 @@ class Hallway:
 
     async def _health(self) -> Mapping[str, str | None]:
         parts: dict[str, str | None] = {"store": await self._store_fault(), "telephone": None, "clock": None}
+        parts |= self._nodes.health()
         if self._ami is not None and not self._ami.connected:
             parts["telephone"] = "Asterisk's event link is down; calls are served, their log waits for it"
         for town in self._towns.municipalities:

@@ -8,6 +8,8 @@ from ivr.calls import OUTCOMES, REFUSALS, CallRecord
 
 # An errand by a recognised number takes about twenty seconds, one by code and PIN twice that; a call ends after ten minutes.
 CALL_SECONDS = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
+# A day is closed within a second of its cutoff, half a minute later where a gateway was killed, hours later after a downtime.
+CLOSING_SECONDS = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 3_600, 86_400)
 
 
 class Metrics:
@@ -29,6 +31,14 @@ class Metrics:
         self._note_faults = Counter(
             "mensa_call_note_faults", "Notes about calls that could not even be taken", registry=self.registry
         )
+        self._closings = Counter("mensa_closings", "Schools' days that this gateway closed", registry=self.registry)
+        self._closing_delay = Histogram(
+            "mensa_closing_delay_seconds",
+            "Seconds from a cutoff to its closing",
+            buckets=CLOSING_SECONDS,
+            registry=self.registry,
+        )
+        self._meals = Counter("mensa_meals", "Meals of the days that this gateway closed", registry=self.registry)
         self._gauges: dict[str, Gauge] = {}
 
     def watch(self, name: str, means: str, value: Callable[[], float]) -> None:
@@ -56,6 +66,12 @@ class Metrics:
 
     def count_note_fault(self) -> None:
         self._note_faults.inc()
+
+    def count_closing(self, meals: int, late_s: float) -> None:
+        """Count a school's day that this gateway has made final, `late_s` after its cutoff."""
+        self._closings.inc()
+        self._meals.inc(meals)
+        self._closing_delay.observe(late_s)
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

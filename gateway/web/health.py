@@ -1,6 +1,6 @@
 """What a monitor asks: `/health` (how we are, and why), `/ready` (send us calls?), `/metrics` (Prometheus)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -15,14 +15,21 @@ Health = Mapping[str, str | None]
 
 
 def health_app(
-    health: Callable[[], Awaitable[Health]], is_ready: Callable[[], bool], metrics_text: Callable[[], bytes]
+    health: Callable[[], Awaitable[Health]],
+    is_ready: Callable[[], bool],
+    metrics_text: Callable[[], bytes],
+    nodes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
 ) -> web.Application:
     """The three pages. Nothing personal and nothing secret stands on them."""
 
     async def show_health(_: web.Request) -> web.Response:
         parts = await health()
         wrong = {name: why for name, why in parts.items() if why is not None}
-        body = {"status": "degraded" if wrong else "ok", "parts": {name: parts[name] or "ok" for name in parts}}
+        body = {
+            "status": "degraded" if wrong else "ok",
+            "parts": {name: parts[name] or "ok" for name in parts},
+            "nodes": [dict(node) for node in nodes()],
+        }
         # A doubtful clock or a refused edit is no reason to be taken out of service: the line goes on.
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
