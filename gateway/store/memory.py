@@ -40,6 +40,7 @@ from gateway.store.port import (
     NewCallEvent,
     NewCook,
     Node,
+    OutboxState,
     StoreClosedError,
     StoreConflictError,
 )
@@ -142,6 +143,8 @@ class MemoryStore:
         self._put(replace(self._messages[message_id], state=MessageState.SENT, sent=at, fault=None))
 
     async def message_failed(self, message_id: int, fault: str, again: datetime | None) -> None:
+        if self._messages[message_id].state is not MessageState.WAITING:
+            return
         failed = replace(self._messages[message_id], fault=fault)
         self._put(replace(failed, state=MessageState.DEAD) if again is None else replace(failed, due=again))
 
@@ -153,9 +156,20 @@ class MemoryStore:
         self._put(replace(standing, state=MessageState.WAITING, tries=0, due=at))
         return True
 
-    async def messages(self, state: MessageState | None = None, *, limit: int = MESSAGES_PAGE) -> tuple[Message, ...]:
-        found = [each for each in self._messages.values() if state in (None, each.state)]
+    async def messages(
+        self, state: MessageState | None = None, *, town: str | None = None, limit: int = MESSAGES_PAGE
+    ) -> tuple[Message, ...]:
+        found = [each for each in self._messages.values() if state in (None, each.state) and town in (None, each.town)]
         return tuple(sorted(found, key=lambda each: -each.id)[: min(limit, MESSAGES_PAGE)])
+
+    async def message(self, message_id: int) -> Message | None:
+        return self._messages.get(message_id)
+
+    async def outbox_state(self, dead_since: datetime) -> OutboxState:
+        waiting = [each.created for each in self._messages.values() if each.state is MessageState.WAITING]
+        dead = [each for each in self._messages.values() if each.state is MessageState.DEAD]
+        lately = sum(each.created >= dead_since for each in dead)
+        return OutboxState(len(waiting), min(waiting, default=None), lately)
 
     def add_message(self, town: str, new: NewMessage) -> Message:
         for standing in self._messages.values():

@@ -1,8 +1,10 @@
 """The outbox, the gateways and the cooks in a database: their statements, and their rows as values."""
 
 import json
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Select, Update, bindparam, delete, func, insert, literal_column, select, update
 
 from core.people import CookId, UserCode
 from core.ports import Cook, MessageKind, NewMessage
@@ -17,19 +19,49 @@ _MESSAGE = select(*(messages.c[name] for name in _MESSAGE_COLUMNS), municipaliti
 SELECT_MESSAGE_BY_KEY = _MESSAGE.where(
     messages.c.municipality == bindparam("municipality"), messages.c.key == bindparam("key")
 )
+
+# Words of the statement, not values of it: with them SQLite, too, finds the index of so few among so many.
+_IS_WAITING = messages.c.state == literal_column(f"'{MessageState.WAITING.value}'")
+_IS_DEAD = messages.c.state == literal_column(f"'{MessageState.DEAD.value}'")
 SELECT_DUE_MESSAGES = (
-    _MESSAGE.where(messages.c.state == MessageState.WAITING.value, messages.c.due <= bindparam("now"))
+    _MESSAGE.where(_IS_WAITING, messages.c.due <= bindparam("now"))
     .order_by(messages.c.due, messages.c.id)
     .limit(bindparam("most"))
 )
-_NEWEST_MESSAGES = _MESSAGE.order_by(messages.c.id.desc()).limit(bindparam("most"))
-SELECT_MESSAGES: dict[bool, Select[tuple[object, ...]]] = {
-    False: _NEWEST_MESSAGES,
-    True: _NEWEST_MESSAGES.where(messages.c.state == bindparam("state")),
-}
+# What another gateway is taking at this moment is left to it.
+TAKE_DUE_MESSAGES = SELECT_DUE_MESSAGES.with_for_update(of=messages, skip_locked=True)
+_WAITING_SINCE: tuple[ColumnElement[Any], ...] = (func.count(), func.min(messages.c.created))
+SELECT_WAITING = select(*_WAITING_SINCE).where(_IS_WAITING)
+SELECT_DEAD = select(func.count()).where(_IS_DEAD, messages.c.created >= bindparam("since"))
+SELECT_MESSAGE = _MESSAGE.where(messages.c.id == bindparam("id"))
+
+
+@cache
+def select_messages(wanted: frozenset[str]) -> Select[tuple[object, ...]]:
+    """The newest messages of the state and the town that are named in `wanted`."""
+    conditions = {"state": messages.c.state == bindparam("state"), "town": municipalities.c.key == bindparam("town")}
+    return (
+        _MESSAGE.where(*(conditions[name] for name in sorted(wanted)))
+        .order_by(messages.c.id.desc())
+        .limit(bindparam("most"))
+    )
+
+
 SELECT_MESSAGE_STATE = select(messages.c.state).where(messages.c.id == bindparam("id"))
 INSERT_MESSAGE = insert(messages)
-UPDATE_MESSAGE = update(messages).where(messages.c.id == bindparam("of"))
+
+
+def _update_message() -> Update:
+    """A statement of its own for each use: each is compiled once, with the columns that it then sets."""
+    return update(messages).where(messages.c.id == bindparam("of"))
+
+
+MESSAGE_TAKEN = _update_message()
+MESSAGE_SENT = _update_message()
+# What is sent neither fails nor dies, however late somebody says so.
+MESSAGE_FAILED = _update_message().where(_IS_WAITING)
+MESSAGE_DEAD = _update_message().where(_IS_WAITING)
+RETRY_MESSAGE = _update_message()
 
 SELECT_COOK = select(cooks.c.id, cooks.c.code, cooks.c.pin_digest, cooks.c.schools, cooks.c.language).where(
     cooks.c.municipality == bindparam("municipality"), cooks.c.code == bindparam("code")

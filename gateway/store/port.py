@@ -154,6 +154,15 @@ class Message(NewMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxState:
+    """How many messages wait, since when the oldest of them does, and how many died lately."""
+
+    waiting: int
+    oldest: datetime | None
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A gateway on this database as it last said of itself.
 
@@ -233,13 +242,23 @@ class Store(Protocol):
     async def message_sent(self, message_id: int, at: datetime) -> None: ...
 
     async def message_failed(self, message_id: int, fault: str, again: datetime | None) -> None:
-        """Keep why a try failed, and when the next may be made; None when none is to be: the message is dead."""
+        """Keep why a try failed, and when the next may be made; None when none is to be: the message is dead.
+
+        A message that is no longer waiting stays as it is.
+        """
 
     async def retry_message(self, message_id: int, at: datetime) -> bool:
         """Let a message that is not sent be tried at once, as if for the first time; False when there is none such."""
 
-    async def messages(self, state: MessageState | None = None, *, limit: int = MESSAGES_PAGE) -> tuple[Message, ...]:
-        """The newest messages of the outbox, newest first."""
+    async def messages(
+        self, state: MessageState | None = None, *, town: str | None = None, limit: int = MESSAGES_PAGE
+    ) -> tuple[Message, ...]:
+        """The newest messages of the outbox, newest first; of one town where one is named."""
+
+    async def message(self, message_id: int) -> Message | None: ...
+
+    async def outbox_state(self, dead_since: datetime) -> OutboxState:
+        """How the outbox stands; of the dead, those that came into being since then."""
 
     async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
         """Add to the call log, in the order given. Changes go first."""

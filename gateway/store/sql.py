@@ -47,6 +47,7 @@ from gateway.store.port import (
     NewCallEvent,
     NewCook,
     Node,
+    OutboxState,
     StoreConflictError,
     Transaction,
 )
@@ -301,10 +302,10 @@ class SqlStore:
 
     async def take_messages(self, now: datetime, until: datetime, limit: int) -> tuple[Message, ...]:
         def take(transaction: Transaction) -> tuple[Message, ...]:
-            found = transaction.rows(outbox.SELECT_DUE_MESSAGES, {"now": now, "most": limit})
+            found = transaction.rows(outbox.TAKE_DUE_MESSAGES, {"now": now, "most": limit})
             taken = [replace(each, tries=each.tries + 1, due=until) for each in map(outbox.message, found)]
             for each in taken:
-                transaction.run(outbox.UPDATE_MESSAGE, {"of": each.id, "tries": each.tries, "due": until})
+                transaction.run(outbox.MESSAGE_TAKEN, {"of": each.id, "tries": each.tries, "due": until})
             return tuple(taken)
 
         # Nobody polls through the write lock: most of the time nothing is due.
@@ -314,12 +315,16 @@ class SqlStore:
 
     async def message_sent(self, message_id: int, at: datetime) -> None:
         values = {"of": message_id, "state": MessageState.SENT.value, "sent": at, "fault": None}
-        await self.write(lambda transaction: transaction.run(outbox.UPDATE_MESSAGE, values))
+        await self.write(lambda transaction: transaction.run(outbox.MESSAGE_SENT, values))
 
     async def message_failed(self, message_id: int, fault: str, again: datetime | None) -> None:
         values: rows.Values = {"of": message_id, "fault": fault}
-        values |= {"state": MessageState.DEAD.value} if again is None else {"due": again}
-        await self.write(lambda transaction: transaction.run(outbox.UPDATE_MESSAGE, values))
+        if again is None:
+            values |= {"state": MessageState.DEAD.value}
+        else:
+            values |= {"due": again}
+        failed = outbox.MESSAGE_DEAD if again is None else outbox.MESSAGE_FAILED
+        await self.write(lambda transaction: transaction.run(failed, values))
 
     async def retry_message(self, message_id: int, at: datetime) -> bool:
         def retry(transaction: Transaction) -> bool:
@@ -327,16 +332,29 @@ class SqlStore:
             if not standing or standing[0][0] == MessageState.SENT.value:
                 return False
             waiting = {"of": message_id, "state": MessageState.WAITING.value, "tries": 0, "due": at}
-            transaction.run(outbox.UPDATE_MESSAGE, waiting)
+            transaction.run(outbox.RETRY_MESSAGE, waiting)
             return True
 
         return await self.write(retry)
 
-    async def messages(self, state: MessageState | None = None, *, limit: int = MESSAGES_PAGE) -> tuple[Message, ...]:
-        values: rows.Values = {"most": min(limit, MESSAGES_PAGE)}
-        if state is not None:
-            values["state"] = state.value
-        return tuple(map(outbox.message, await self.read(outbox.SELECT_MESSAGES[state is not None], values)))
+    async def messages(
+        self, state: MessageState | None = None, *, town: str | None = None, limit: int = MESSAGES_PAGE
+    ) -> tuple[Message, ...]:
+        wanted = {"state": state and state.value, "town": town}
+        values = {name: value for name, value in wanted.items() if value is not None}
+        statement = outbox.select_messages(frozenset(values))
+        found = await self.read(statement, {"most": min(limit, MESSAGES_PAGE), **values})
+        return tuple(map(outbox.message, found))
+
+    async def message(self, message_id: int) -> Message | None:
+        for row in await self.read(outbox.SELECT_MESSAGE, {"id": message_id}):
+            return outbox.message(row)
+        return None
+
+    async def outbox_state(self, dead_since: datetime) -> OutboxState:
+        [(waiting, oldest)] = await self.read(outbox.SELECT_WAITING, {})
+        [(dead,)] = await self.read(outbox.SELECT_DEAD, {"since": dead_since})
+        return OutboxState(waiting, oldest, dead)
 
     async def get_setting(self, key: str) -> str | None:
         for (value,) in await self.read(SELECT_SETTING, {"key": key}):

@@ -309,6 +309,12 @@ Index(
     sqlite_where=messages.c.state == "waiting",
     postgresql_where=messages.c.state == "waiting",
 )
+Index(
+    "ix_messages_created_dead",
+    messages.c.created,
+    sqlite_where=messages.c.state == "dead",
+    postgresql_where=messages.c.state == "dead",
+)
 
 # The gateways on this database, each as it last said of itself.
 nodes = Table(

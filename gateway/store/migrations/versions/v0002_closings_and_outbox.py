@@ -103,6 +103,8 @@ def upgrade() -> None:
     )
     waiting = sa.text("state = 'waiting'")
     op.create_index("ix_messages_due_waiting", "messages", ["due"], sqlite_where=waiting, postgresql_where=waiting)
+    dead = sa.text("state = 'dead'")
+    op.create_index("ix_messages_created_dead", "messages", ["created"], sqlite_where=dead, postgresql_where=dead)
     op.create_table(
         "nodes",
         sa.Column("node", sa.Text(), nullable=False),
