@@ -1,5 +1,7 @@
 """A tree given its shape: pydantic's findings said in the file's own terms, and what is right kept for further checks."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -50,13 +52,14 @@ def plain_data(annotation: Any, node: Node) -> Any:
         case Text():
             return plain(node)
         case Listing(_, items):
-            return [plain_data(_annotation_of_step(annotation, index), item) for index, item in enumerate(items)]
+            each = _annotation_of_step(annotation, 0)
+            return [plain_data(each, item) for item in items]
         case Table(_, entries):
             known = _keys(annotation, ())
             return {
                 entry.key: plain_data(_annotation_of_step(annotation, entry.key), entry.value)
                 for entry in entries
-                if entry.key not in known or plain(entry.value) is not None
+                if entry.key not in known or not _is_nothing(entry.value)
             }
 
 
@@ -129,19 +132,20 @@ def _keys(model: Any, way: Way) -> list[str]:
     annotation: Any = model
     for step in way:
         annotation = _annotation_of_step(annotation, step)
-    inner = _inner(annotation)
-    return _aliases(inner) if isinstance(inner, type) and issubclass(inner, BaseModel) else []
+    return list(_fields(_inner(annotation)))
 
 
 def _annotation_of_step(annotation: Any, step: str | int) -> Any:
     inner = _inner(annotation)
-    if isinstance(inner, type) and issubclass(inner, BaseModel):
-        fields = {field.alias or name: field.annotation for name, field in inner.model_fields.items()}
+    fields = _fields(inner)
+    if fields:
         return fields.get(str(step))
     arguments = get_args(inner)
     return arguments[1 if get_origin(inner) is dict else 0] if arguments else None
 
 
+# The annotations of our shapes, which are a few dozen, are looked up at every value of every file.
+@cache
 def _inner(annotation: Any) -> Any:
     """The annotation without `Annotated` and without its None."""
     while get_args(annotation) and get_origin(annotation) not in (dict, list, tuple):
@@ -150,8 +154,11 @@ def _inner(annotation: Any) -> Any:
     return annotation
 
 
-def _aliases(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+@cache
+def _fields(model: Any) -> Mapping[str, Any]:
+    """The keys of a table and what each is; of what is no table none."""
+    is_table = isinstance(model, type) and issubclass(model, BaseModel)
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()} if is_table else {}
 
 
 def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tuple[Place, str]]) -> list[Mistake]:
@@ -163,8 +170,7 @@ def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tupl
             place = place_of(tree, way)
             if isinstance(value, Shape) and (isinstance(table, Table) or not way):
                 for key, meaning in value.REQUIRED.items():
-                    has_value = bool(plain(found) if (found := find(tree, (*way, key))) else None)
-                    if not has_value and not _was_meant(key, place, dropped):
+                    if not _has_value(find(tree, (*way, key))) and not _was_meant(key, place, dropped):
                         at = place_of_key(tree, (*way, key))
                         mistakes.append(
                             Mistake(file, at.line, at.column, f"{shown(key)} is missing; expected {meaning}")
@@ -180,6 +186,22 @@ def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tupl
         case _:
             pass
     return mistakes
+
+
+def _is_nothing(node: Node) -> bool:
+    return isinstance(node, Text) and node.text is None
+
+
+def _has_value(node: Node | None) -> bool:
+    match node:
+        case None:
+            return False
+        case Text(_, text):
+            return bool(text)
+        case Listing(_, items):
+            return bool(items)
+        case Table(_, entries):
+            return bool(entries)
 
 
 def _was_meant(key: str, place: Place, dropped: set[tuple[Place, str]]) -> bool:

@@ -52,6 +52,7 @@ HOMES = {
     "pydantic_settings": {"gateway.files", "gateway.settings"},
     "pyttsx3": {"gateway.speak"},
     "ruamel": {"gateway.files"},
+    "_ruamel_yaml": {"gateway.files"},
     "soxr": {"gateway.audio"},
     "sqlalchemy": {"gateway.store"},
     "stdnum": {"gateway.files"},

@@ -15,7 +15,7 @@ from gateway.files.mistakes import Mistake
 from gateway.files.people import COLUMNS, PeopleRules, parse_people
 from gateway.files.shapes import WEEKDAYS
 from gateway.files.sources import TOWN_FILES, TownFiles
-from gateway.files.tree import read_tree
+from gateway.files.tree import full_tree, quick_tree, read_tree
 from gateway.municipality import Municipality
 from tests.town_files import CALENDAR, MUNICIPALITY, SCHOOLS, loaded, write_town
 
@@ -97,6 +97,37 @@ def test_any_text_as_yaml_is_a_table_or_mistakes_inside_the_file(text: str) -> N
 
     assert tree is not None or mistakes
     assert_places(mistakes, {"a.yaml": text})
+
+
+# Most of `spoilt` has a sign that the quick parser leaves to the other; this is what it takes.
+PLAIN_TEXT = st.text(alphabet="ab1:-[]{}#'\"@`~\n  ,", max_size=20)
+
+
+@st.composite
+def respelt(draw: st.DrawFn, text: str) -> str:
+    """A file of ours with some stretches of it replaced by nothing stranger than its own signs."""
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(text)))
+        text = text[:start] + draw(PLAIN_TEXT) + text[start + draw(st.integers(0, 10)) :]
+    return text
+
+
+@given(
+    st.sampled_from(list(TEXTS.values())).flatmap(lambda text: respelt(text) | spoilt(text)) | PLAIN_TEXT | YAML_TEXT
+)
+@example('{"a":b}')
+@example("a:\nb: ~")
+@example("a: b\u2028c: d")
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_what_the_quick_parser_takes_it_reads_as_the_other_does(text: str) -> None:
+    tree = quick_tree(Path("a.yaml"), text)
+
+    assert tree is None or (tree, []) == full_tree(Path("a.yaml"), text)
+
+
+@pytest.mark.parametrize("name", list(TEXTS))
+def test_files_as_clerks_write_them_are_read_quickly(name: str) -> None:
+    assert quick_tree(Path(name), TEXTS[name]) is not None
 
 
 @pytest.mark.parametrize("name", TOWN_FILES)
