@@ -9,7 +9,7 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, exists, func, insert, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, exists, func, insert, select, union_all
 
 from core.calendar import ClosedDays
 from core.changes import Change, ChangeId, Kind, Presence
@@ -29,40 +29,49 @@ from gateway.store.tables import (
 )
 
 _MUNICIPALITY: BindParameter[int] = bindparam("municipality")
-_OF_SCHOOL = (
-    pupils.c.municipality == _MUNICIPALITY,
-    pupils.c.school == bindparam("school"),
-    pupils.c.user_code.is_not(None),
-)
-_ROLL_COLUMNS = (pupils.c.id, pupils.c.class_group, pupils.c.diet_code, pupils.c.diet_first, pupils.c.diet_last)
-
-SELECT_CLASS_ROLLS = (
-    select(*_ROLL_COLUMNS[1:], func.count())
-    .where(*_OF_SCHOOL)
-    .group_by(*_ROLL_COLUMNS[1:])
-    .order_by(*_ROLL_COLUMNS[1:])
-)
+_ON_ROLL = (pupils.c.municipality == _MUNICIPALITY, pupils.c.user_code.is_not(None))
+_DIET = (pupils.c.diet_code, pupils.c.diet_first, pupils.c.diet_last)
+_ROLL_COLUMNS = (pupils.c.id, pupils.c.school, pupils.c.class_group, *_DIET)
 _undo = changes.alias("undo")
-# The standing changes that cover the day: no undo, and none that an undo took back.
-SELECT_CHANGED = (
-    select(*_ROLL_COLUMNS, *rows.CHANGE_COLUMNS)
-    .join_from(changes, pupils, pupils.c.id == changes.c.pupil)
-    .where(
-        *_OF_SCHOOL,
-        changes.c.municipality == _MUNICIPALITY,
-        changes.c.first_day <= bindparam("day"),
-        or_(changes.c.last_day.is_(None), changes.c.last_day >= bindparam("day")),
-        changes.c.kind != Kind.UNDO.value,
-        ~exists().where(_undo.c.takes_back == changes.c.id),
-    )
-    .order_by(pupils.c.id, changes.c.id)
-)
+_begun = changes.alias("begun")
+_BEGUN = select(_begun.c.id).where(_begun.c.municipality == _MUNICIPALITY, _begun.c.first_day <= bindparam("day"))
+# In two halves, each looked up by its last day: asked for with OR, it would be all that the town has ever changed.
+_COVERING = union_all(_BEGUN.where(_begun.c.last_day.is_(None)), _BEGUN.where(_begun.c.last_day >= bindparam("day")))
+
+
+def _of(column: ColumnElement[Any], name: str, number: int) -> ColumnElement[bool]:
+    names: list[BindParameter[str]] = [bindparam(f"{name}_{each}") for each in range(number)]
+    return column.in_(names)
 
 
 @cache
-def select_on_trays(diets: int) -> Select[Any]:
-    codes: list[BindParameter[str]] = [bindparam(f"diet_{number}") for number in range(diets)]
-    return select(*_ROLL_COLUMNS).where(*_OF_SCHOOL, pupils.c.diet_code.in_(codes)).order_by(pupils.c.id)
+def select_class_rolls(schools: int) -> Select[Any]:
+    classes = (pupils.c.school, pupils.c.class_group, *_DIET)
+    of_schools = _of(pupils.c.school, "school", schools)
+    return select(*classes, func.count()).where(*_ON_ROLL, of_schools).group_by(*classes).order_by(*classes)
+
+
+@cache
+def select_changed(schools: int) -> Select[Any]:
+    """The standing changes that cover the day: no undo, and none that an undo took back."""
+    return (
+        select(*_ROLL_COLUMNS, *rows.CHANGE_COLUMNS)
+        .join_from(changes, pupils, pupils.c.id == changes.c.pupil)
+        .where(
+            changes.c.id.in_(_COVERING),
+            changes.c.kind != Kind.UNDO.value,
+            ~exists().where(_undo.c.takes_back == changes.c.id),
+            *_ON_ROLL,
+            _of(pupils.c.school, "school", schools),
+        )
+        .order_by(pupils.c.id, changes.c.id)
+    )
+
+
+@cache
+def select_on_trays(schools: int, diets: int) -> Select[Any]:
+    of_schools, of_diets = _of(pupils.c.school, "school", schools), _of(pupils.c.diet_code, "diet", diets)
+    return select(*_ROLL_COLUMNS).where(*_ON_ROLL, of_schools, of_diets).order_by(pupils.c.id)
 
 
 _CLOSING = select(
@@ -79,12 +88,24 @@ _CLOSING = select(
     closings.c.digest,
 ).where(closings.c.municipality == _MUNICIPALITY)
 SELECT_CLOSING = _CLOSING.where(closings.c.school == bindparam("school"), closings.c.day == bindparam("day"))
-SELECT_ORDER = _CLOSING.where(closings.c.order_number == bindparam("number")).order_by(closings.c.school)
+# Not sorted by school: to save sorting a handful, SQLite would read all closings of the town in that order.
+SELECT_ORDER = _CLOSING.where(closings.c.order_number == bindparam("number"))
 SELECT_CLOSED_DAYS = select(closings.c.day, closings.c.class_groups).where(
     closings.c.municipality == _MUNICIPALITY,
     closings.c.school == bindparam("school"),
     closings.c.day >= bindparam("since"),
 )
+
+
+@cache
+def select_closed(schools: int) -> Select[Any]:
+    return select(closings.c.school).where(
+        closings.c.municipality == _MUNICIPALITY,
+        closings.c.day == bindparam("day"),
+        _of(closings.c.school, "school", schools),
+    )
+
+
 SELECT_LAST_ORDER = select(func.max(closings.c.order_number)).where(closings.c.municipality == _MUNICIPALITY)
 SELECT_CLOSED_THROUGH = (
     select(municipalities.c.key, closings.c.school, func.max(closings.c.day))
@@ -109,34 +130,51 @@ INSERT_COUNT = insert(closing_counts)
 INSERT_COUNTED_CHANGE = insert(closing_changes)
 INSERT_TRAY = insert(closing_trays)
 
-# Each statement of a roll with its values, in the order in which `roll` takes what they find.
+# A statement with its values; those of rolls in the order in which `rolls` takes what they find.
 Asked = tuple[Select[Any], Mapping[str, object]]
 
 
-def roll_asked(municipality: int, school: str, day: date, tray_diets: Collection[str]) -> Sequence[Asked]:
-    of_school = {"municipality": municipality, "school": school}
-    asked: list[Asked] = [(SELECT_CLASS_ROLLS, of_school), (SELECT_CHANGED, {**of_school, "day": day})]
+def rolls_asked(municipality: int, schools: Collection[str], day: date, tray_diets: Collection[str]) -> Sequence[Asked]:
+    of_schools = {"municipality": municipality, **_numbered("school", schools)}
+    asked: list[Asked] = [
+        (select_class_rolls(len(schools)), of_schools),
+        (select_changed(len(schools)), {**of_schools, "day": day}),
+    ]
     if tray_diets:
-        codes = {f"diet_{number}": code for number, code in enumerate(sorted(tray_diets))}
-        asked.append((select_on_trays(len(codes)), {**of_school, **codes}))
+        of_trays = {**of_schools, **_numbered("diet", tray_diets)}
+        asked.append((select_on_trays(len(schools), len(tray_diets)), of_trays))
     return asked
 
 
-def roll(found: Sequence[Sequence[rows.Row]]) -> Roll:
-    """From what the statements of `roll_asked` found."""
+def rolls(schools: Collection[str], found: Sequence[Sequence[rows.Row]]) -> Mapping[str, Roll]:
+    """The roll of each school, from what the statements of `rolls_asked` found."""
     classes, changed, *on_trays = found
+    enrolled: dict[str, list[ClassRoll]] = {school: [] for school in schools}
+    for school, class_group, *diet, pupils_with_it in classes:
+        enrolled[school].append(ClassRoll(class_group, rows.diet(*diet), pupils_with_it))
     by_pupil: dict[PupilId, list[rows.Row]] = {}
     for row in changed:
         by_pupil.setdefault(row[0], []).append(row)
-    return Roll(
-        tuple(ClassRoll(row[0], rows.diet(*row[1:4]), row[4]) for row in classes),
-        tuple(_on_roll(of_pupil[0], [rows.change(row[5:]) for row in of_pupil]) for of_pupil in by_pupil.values()),
-        tuple(_on_roll(row) for row in (on_trays[0] if on_trays else ())),
-    )
+    singly: dict[str, list[OnRoll]] = {school: [] for school in schools}
+    for of_pupil in by_pupil.values():
+        singly[of_pupil[0][1]].append(_on_roll(of_pupil[0], [rows.change(row[6:]) for row in of_pupil]))
+    trays: dict[str, list[OnRoll]] = {school: [] for school in schools}
+    for row in on_trays[0] if on_trays else ():
+        trays[row[1]].append(_on_roll(row))
+    return {school: Roll(tuple(enrolled[school]), tuple(singly[school]), tuple(trays[school])) for school in schools}
 
 
 def _on_roll(row: rows.Row, standing: Iterable[Change] = ()) -> OnRoll:
-    return OnRoll(row[0], row[1], rows.diet(*row[2:5]), tuple(standing))
+    return OnRoll(row[0], row[2], rows.diet(*row[3:6]), tuple(standing))
+
+
+def closed_asked(municipality: int, schools: Collection[str], day: date) -> Asked:
+    """Which of the schools are closed on the day."""
+    return select_closed(len(schools)), {"municipality": municipality, "day": day, **_numbered("school", schools)}
+
+
+def _numbered(name: str, values: Collection[str]) -> Mapping[str, str]:
+    return {f"{name}_{number}": value for number, value in enumerate(sorted(values))}
 
 
 def closed_days_wanted(municipality: int, schools: Mapping[str, date]) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -200,6 +200,7 @@ SELECT_NAMES = select(pupils.c.id, pupils.c.name, pupils.c.surname).where(
 SELECT_CODE_OF_PUPIL = select(pupils.c.id).where(
     pupils.c.municipality == _MUNICIPALITY, pupils.c.user_code == bindparam("code")
 )
+SELECT_ALL_CLOSINGS_SINCE = select(municipalities.c.key, municipalities.c.closings_since)
 SELECT_CLOSINGS_SINCE = select(municipalities.c.closings_since).where(municipalities.c.id == bindparam("id"))
 UPDATE_CLOSINGS_SINCE = update(municipalities).where(municipalities.c.id == bindparam("of"))
 
@@ -269,15 +270,19 @@ class SqlStore:
     async def closings_since(self, towns: Sequence[str], at: datetime) -> Mapping[str, datetime]:
         def claim(transaction: Transaction) -> Mapping[str, datetime]:
             since: dict[str, datetime] = {}
-            for town in towns:
+            for town in unsaid:
                 municipality = _claim_municipality(transaction, town)
-                ((said,),) = transaction.rows(SELECT_CLOSINGS_SINCE, {"id": municipality})
-                if said is None:
+                ((said_meanwhile,),) = transaction.rows(SELECT_CLOSINGS_SINCE, {"id": municipality})
+                if said_meanwhile is None:
                     transaction.run(UPDATE_CLOSINGS_SINCE, {"of": municipality, "closings_since": at})
-                since[town] = said or at
+                since[town] = said_meanwhile or at
             return since
 
-        return await self.write(claim)
+        # At every start but a town's first there is nothing to write, and thousands to read.
+        said = {key: since for key, since in await self.read(SELECT_ALL_CLOSINGS_SINCE, {}) if since is not None}
+        unsaid = [town for town in towns if town not in said]
+        claimed = await self.write(claim) if unsaid else {}
+        return {town: claimed.get(town) or said[town] for town in towns}
 
     async def closed_through(self) -> Mapping[str, Mapping[str, date]]:
         through: dict[str, dict[str, date]] = {}
@@ -389,6 +394,12 @@ class SqlStore:
         """What one statement finds, of one moment. Raises `StoreBusyError`, `StoreFaultError`."""
         return await self._readers.rows(statement, values)
 
+    async def read_together(
+        self, asked: Sequence[tuple[Select[Any], Mapping[str, object]]]
+    ) -> Sequence[Sequence[rows.Row]]:
+        """What several statements find, all of one moment. Raises `StoreBusyError`, `StoreFaultError`."""
+        return await self._readers.rows_together(asked)
+
     async def municipality(self, key: str) -> int | None:
         """The id of a municipality, None while nothing of it is kept."""
         if key not in self._municipalities:
@@ -494,8 +505,8 @@ class SqlTown:
         municipality = await self._store.municipality(self._key)
         if municipality is None:
             return Roll(())
-        asked = closings.roll_asked(municipality, school, day, tray_diets)
-        return closings.roll([await self._store.read(statement, values) for statement, values in asked])
+        asked = closings.rolls_asked(municipality, [school], day, tray_diets)
+        return closings.rolls([school], await self._store.read_together(asked))[school]
 
     async def closing(self, school: str, day: date) -> Closing | None:
         for row in await self._read(closings.SELECT_CLOSING, {"school": school, "day": day}):
@@ -504,7 +515,8 @@ class SqlTown:
 
     async def order(self, number: int) -> tuple[Closing, ...]:
         found = await self._read(closings.SELECT_ORDER, {"number": number})
-        return tuple([await self._whole(row) for row in found])
+        whole = [await self._whole(row) for row in found]
+        return tuple(sorted(whole, key=lambda closing: closing.headcount.school))
 
     async def _whole(self, row: rows.Row) -> Closing:
         """The closing of a row, whose parts nobody can have changed since."""
@@ -520,13 +532,11 @@ class SqlTown:
         decide: Callable[[ClosingState], tuple[Closings, Answer]],
     ) -> Answer:
         def work(transaction: Transaction, municipality: int) -> Answer:
-            here = {"municipality": municipality}
-            rolls: dict[str, Roll] = {}
-            for school in schools:
-                if not transaction.rows(closings.SELECT_CLOSING, {**here, "school": school, "day": day}):
-                    asked = closings.roll_asked(municipality, school, day, tray_diets)
-                    rolls[school] = closings.roll([transaction.rows(*each) for each in asked])
-            ((last,),) = transaction.rows(closings.SELECT_LAST_ORDER, here)
+            closed = {school for (school,) in transaction.rows(*closings.closed_asked(municipality, schools, day))}
+            still_open = [school for school in schools if school not in closed]
+            asked = closings.rolls_asked(municipality, still_open, day, tray_diets) if still_open else ()
+            rolls = closings.rolls(still_open, [transaction.rows(*each) for each in asked]) if asked else {}
+            ((last,),) = transaction.rows(closings.SELECT_LAST_ORDER, {"municipality": municipality})
             added, answer = decide(ClosingState(rolls, (last or 0) + 1))
             with transaction.savepoint():
                 for closing in added.closings:

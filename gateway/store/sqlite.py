@@ -386,18 +386,27 @@ class SqliteReaders:
 
     async def rows(self, statement: Statement, values: Mapping[str, object]) -> list[list[Any]]:
         """What one statement finds, of one moment. Raises `StoreBusyError`, `StoreClosedError`, `StoreFaultError`."""
+        [found] = await self.rows_together([(statement, values)])
+        return found
+
+    async def rows_together(self, asked: Sequence[tuple[Statement, Mapping[str, object]]]) -> list[list[list[Any]]]:
+        """What each statement finds, all of one moment. Raises as `rows`."""
         if self._is_closed:
             raise StoreClosedError(f"{self._path}: the store is closed; nothing was read")
-        prepared = self._prepared.get(statement)
-        if prepared is None:
-            prepared = self._prepared[statement] = _Prepared(statement, list(values))
+        prepared = [(self._prepare(statement, values), values) for statement, values in asked]
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 connection = await self._free.get()
                 try:
                     if connection is None:
                         connection = await self._open()
-                    found = await connection.execute_fetchall(prepared.sql, prepared.bind(values))
+                    if len(prepared) > 1:
+                        await connection.execute_fetchall("BEGIN")
+                    try:
+                        found = [await connection.execute_fetchall(each.sql, each.bind(put)) for each, put in prepared]
+                    finally:
+                        if connection.in_transaction:
+                            await connection.execute_fetchall("ROLLBACK")
                 finally:
                     self._free.put_nowait(connection)
         except TimeoutError as error:
@@ -406,7 +415,13 @@ class SqliteReaders:
             ) from error
         except sqlite3.Error as error:
             raise StoreFaultError(f"{self._path}: the database could not be read ({error})") from error
-        return [prepared.result(row) for row in found]
+        return [[each.result(row) for row in rows] for (each, _), rows in zip(prepared, found, strict=True)]
+
+    def _prepare(self, statement: Statement, values: Mapping[str, object]) -> _Prepared:
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = self._prepared[statement] = _Prepared(statement, list(values))
+        return prepared
 
     async def close(self) -> None:
         """Close each connection once it is free; a second time there is nothing left to do."""
