@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from core.people import CookId, Family, GuardianId, Pupil, PupilId, UserCode
-from core.ports import Attempts, PinHasher, TownStore, WrongAnswer
+from core.ports import Attempts, Cook, PinHasher, TownStore, WrongAnswer
 from core.window import Channel
 
 # R28 gives all four; a family that mistypes is helped by the office sooner than a guesser by patience.
@@ -37,6 +37,13 @@ class Actor:
 class Identified:
     family: Family
     pupil: Pupil
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifiedCook:
+    """Who may hear the kitchen's counts, and nothing else: no pupil is told, no change is made."""
+
+    cook: Cook
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +88,33 @@ class AccessDesk:
             return None
         return await self._store.family_by_number(number_digest(self._hasher, number))
 
-    async def identify(self, code: UserCode, pin: str, caller: str | None, at: datetime) -> Identified | Wrong | Locked:
+    async def identify(
+        self, code: UserCode, pin: str, caller: str | None, at: datetime
+    ) -> Identified | IdentifiedCook | Wrong | Locked:
         """Judge a keyed code and PIN; an unknown code is counted and answered like a known one (R28).
 
         `caller` is the number or address the attempt came from, None when withheld: such callers are not taken for one.
         """
-        pupil = await self._store.pupil(code)
+        # Both, whichever it is: a cook's code takes as long as one that nobody has.
+        pupil, cook = await self._store.pupil(code), await self._store.cook(code)
         credentials = await self._store.credentials(pupil.id) if pupil else ()
         matching = [each for each in credentials if each.pin_digest == pin_digest(self._hasher, each.guardian, pin)]
         family = await self._store.family(matching[0].guardian) if matching else None
         if family is not None and pupil is not None and len(matching) > 1:
             # Two guardians of one pupil with the same PIN: either may act for this pupil, neither for the other's family.
             family = replace(family, pupils=(pupil,))
+        is_cook = cook is not None and cook.pin_digest == cook_pin_digest(self._hasher, cook.id, pin)
         code_digest = self._hasher.digest(f"code:{code}")
         caller_digest = None if caller is None else self._hasher.digest(f"caller:{caller}")
 
-        def decide(attempts: Attempts) -> tuple[WrongAnswer | None, Identified | Wrong | Locked]:
+        def decide(attempts: Attempts) -> tuple[WrongAnswer | None, Identified | IdentifiedCook | Wrong | Locked]:
             until = locked_until(attempts.for_code)
             if until is not None and at < until:
                 return None, Locked(until)
             if pupil is not None and family is not None:
                 return None, Identified(family, pupil)
+            if cook is not None and is_cook:
+                return None, IdentifiedCook(cook)
             wrong = WrongAnswer(code_digest, caller_digest, at)
             until = locked_until((*attempts.for_code, at))
             if until is not None and at < until:

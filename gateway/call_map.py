@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import count
@@ -20,7 +20,7 @@ from gateway.opening import eve_of_service, recognised
 from gateway.rehearsal import OpenTown
 from gateway.telephone import greeting_of
 from ivr.explore import Explored, play
-from ivr.flow import Desks, parents_line
+from ivr.flow import parents_line
 from ivr.line import Prompt
 from ivr.prompts import Catalogue
 from ivr.spoken import words
@@ -208,5 +208,5 @@ class _Caller:
     async def call(self, line: ScriptedLine) -> str:
         opened = self.open_town(self.town)
         keys = count()
-        desks = Desks(opened.desks.booking, opened.desks.access, FixedClock(self.at), lambda: f"key-{next(keys)}")
+        desks = replace(opened.desks.for_calls(FixedClock(self.at)), new_key=lambda: f"key-{next(keys)}")
         return await parents_line(line, SilentJournal(), greeting_of(opened.municipality), desks, self.number, "map")

@@ -7,7 +7,7 @@ import functools
 import itertools
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -481,7 +481,7 @@ class Stage:
         if call.dialled is not None and call.dialled not in town.municipality.numbers:
             self.heard, self.outcome = ("number-not-in-service",), FAILED
             return
-        desks = Desks(town.desks.booking, town.desks.access, self._now(), lambda: f"key-{next(self._numbers)}")
+        desks = replace(town.desks.for_calls(self._now()), new_key=lambda: f"key-{next(self._numbers)}")
         called = await self.make_call(town, desks, call, f"call-{next(self._numbers)}")
         self.heard, self.outcome = called.heard, called.outcome
 

@@ -25,7 +25,7 @@ class TownDesks:
     kitchen: KitchenDesk
 
     def for_calls(self, clock: Clock) -> Desks:
-        return Desks(self.booking, self.access, clock, lambda: uuid4().hex)
+        return Desks(self.booking, self.access, self.kitchen, clock, lambda: uuid4().hex)
 
     async def pupil(self, code: str) -> Pupil | None:
         return await self.store.pupil(UserCode(code))

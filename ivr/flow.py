@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from core.access import PAUSE, AccessDesk, Actor, Identified, Locked, Wrong
+from core.access import PAUSE, AccessDesk, Actor, Identified, IdentifiedCook, Locked, Wrong
 from core.calendar import ONE_DAY
 from core.changes import Kind, Presence
 from core.clock import Reading
 from core.desk import Action, Bland, BookingDesk, Cancel, PupilDay, Request, Resume, Suspend, Undo, View
+from core.kitchen import KitchenDesk
 from core.outcomes import (
     ABANDONED,
     INFORMED,
@@ -40,8 +41,9 @@ from core.outcomes import (
     Undone,
 )
 from core.people import Family, Pupil, PupilId, UserCode
-from core.ports import Clock, NothingStoredError
+from core.ports import Clock, Cook, NothingStoredError
 from core.window import Channel
+from ivr.kitchen_flow import KitchenCall
 from ivr.line import (
     FirstName,
     FirstNames,
@@ -61,15 +63,12 @@ from ivr.line import (
     prompt,
 )
 from ivr.pending import Pending
+from ivr.questions import ROUNDS_MAX, TRIES_MAX, GaveUpError, Questions
 
-# A question that was not understood three times is not the caller's problem; then comes the office's number.
-TRIES_MAX = 3
 # Keys 1 to 8 choose a pupil and 9 all of them; a larger family keys the code of the pupil it means.
 PUPILS_MAX = 8
 # A service week at a time: more cannot be remembered from hearing.
 COMING_DAYS = 5
-# More rounds than any errand needs; a key that is stuck, or a machine, does not hold a channel until the longest call ends.
-ROUNDS_MAX = 20
 
 _OFFERS_UNDO = {
     Kind.CANCEL: "offer-undo-cancel",
@@ -105,6 +104,7 @@ class Desks:
 
     booking: BookingDesk
     access: AccessDesk
+    kitchen: KitchenDesk
     clock: Clock
     new_key: Callable[[], str]
 
@@ -145,10 +145,6 @@ def receipts(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     return tuple(outcome.change.receipt for outcome in outcomes if isinstance(outcome, Accepted))
 
 
-class _GaveUpError(Exception):
-    """The caller did not answer, or not understandably, three times."""
-
-
 class _Call:
     """One call: what it knows of the caller, and what it will be remembered for."""
 
@@ -157,6 +153,8 @@ class _Call:
     ) -> None:
         self._line, self._journal, self._greeting, self._desks = line, journal, greeting, desks
         self._caller, self._session = caller, session
+        self._questions = Questions(line, journal)
+        self._cook: Cook | None = None
         self._family: Family | None = None
         self._action_word: str | None = None
         # Of the whole call, so that a later fault does not make the line forget an earlier change.
@@ -164,12 +162,13 @@ class _Call:
         self._refused_word = NOT_IDENTIFIED
         self._was_shut = False
         self._left_a_confirmation = False
-        self._code_was_full = False
 
     def word(self) -> str:
         """The outcome of the call: of its latest action, or else how it ended."""
         if self._action_word is not None:
             return self._action_word
+        if self._cook is not None:
+            return INFORMED
         if self._family is None:
             return self._refused_word
         if self._was_shut:
@@ -183,7 +182,9 @@ class _Call:
             chosen = await self._chosen_by_number() or await self._chosen_by_code()
             if chosen:
                 await self._menu(chosen)
-        except _GaveUpError:
+            elif self._cook is not None:
+                await self._tell_kitchen(self._cook)
+        except GaveUpError:
             await self._say_office()
         await self._line.say(prompt("goodbye"))
 
@@ -198,13 +199,18 @@ class _Call:
 
     async def _chosen_by_code(self) -> tuple[Pupil, ...] | None:
         for _ in range(TRIES_MAX):
-            code = await self._ask_digits("enter-code", self._greeting.user_code_digits)
-            pin = await self._ask_digits("enter-pin", self._greeting.pin_digits)
+            code = await self._questions.ask_digits("enter-code", self._greeting.user_code_digits)
+            pin = await self._questions.ask_digits("enter-pin", self._greeting.pin_digits)
             now = self._desks.clock.read().midpoint
             match await self._desks.access.identify(UserCode(code), pin, self._caller, now):
                 case Identified(family, pupil):
                     self._know(family, "code")
                     return (pupil,)
+                case IdentifiedCook(cook):
+                    self._cook = cook
+                    self._speak(cook.language)
+                    self._journal.note("identified", how="cook")
+                    return None
                 case Locked(until):
                     self._refused_word = LOCKED
                     self._journal.note("locked")
@@ -216,13 +222,29 @@ class _Call:
                     if pause:
                         waits = (prompt("silence-2"),) * (pause // PAUSE)
                         await self._line.say(prompt("please-wait"), *waits, interruptible=False)
-        raise _GaveUpError
+        raise GaveUpError
 
     def _know(self, family: Family, how: str) -> None:
         self._family = family
-        if family.language in self._greeting.languages:
-            self._line.language = family.language
+        self._speak(family.language)
         self._journal.note("identified", how=how, pupils=len(family.pupils))
+
+    def _speak(self, language: str) -> None:
+        if language in self._greeting.languages:
+            self._line.language = language
+
+    async def _tell_kitchen(self, cook: Cook) -> None:
+        desks = self._desks
+        await KitchenCall(
+            self._line,
+            self._journal,
+            self._questions,
+            self._greeting.languages,
+            desks.kitchen,
+            lambda: desks.booking.town,
+            desks.clock,
+            cook,
+        ).guide()
 
     async def _choose_pupil(self, chosen: tuple[Pupil, ...] = ()) -> tuple[Pupil, ...]:
         """One of the family's pupils or all of them; `chosen` stay where there is nothing to choose."""
@@ -236,12 +258,12 @@ class _Call:
         question.append(prompt("choose-all"))
         allowed = {str(number): (pupil,) for number, pupil in enumerate(pupils, 1)} | {"9": pupils}
         for _ in range(ROUNDS_MAX):
-            key = await self._ask_key(question, {*allowed, "0", "#"}, notes_digits=False)
+            key = await self._questions.ask_key(question, {*allowed, "0", "#"}, notes_digits=False)
             if key in allowed:
                 return allowed[key]
             if key == "0":
                 await self._say_office()
-        raise _GaveUpError
+        raise GaveUpError
 
     # The menu
 
@@ -259,7 +281,7 @@ class _Call:
             # The errands alone, then the first of them with what else a caller in trouble may want.
             errands = [each for each in offers if each.id not in {"offer-more", "offer-language"}] or offers
             shorter = (errands, [errands[0], prompt("menu-help")])
-            key = await self._ask_key([*state, *offers], allowed, shorter=shorter, notes_digits=False)
+            key = await self._questions.ask_key([*state, *offers], allowed, shorter=shorter, notes_digits=False)
             match key:
                 case "1" | "2" | "3" | "4" | "5" if shut is not None:
                     await self._refuse(pupils, self._first_guess(key, views, at), at)
@@ -346,7 +368,7 @@ class _Call:
         actions = self._first_guess("3", views, at)
         if not await self._possible(pupils, actions):
             return
-        key = await self._ask_key([prompt("suspend-how")], set("12#"))
+        key = await self._questions.ask_key([prompt("suspend-how")], set("12#"))
         if key == "1":
             await self._confirm(pupils, actions)
         elif key == "2":
@@ -359,7 +381,7 @@ class _Call:
         if not await self._possible(pupils, actions):
             return
         question = [prompt("resume-how", day=SpokenDay(min(self._day(view, at) for view in views)))]
-        key = await self._ask_key(question, set("12#"))
+        key = await self._questions.ask_key(question, set("12#"))
         if key == "1":
             await self._confirm(pupils, actions)
         elif key == "2":
@@ -418,7 +440,7 @@ class _Call:
         self._left_a_confirmation = True
         pending = Pending(self._greeting.town, key, self._session, guardian, asked_at.earliest, pairs)
         try:
-            answer = await self._ask_key(question, set("12#"), pending.text())
+            answer = await self._questions.ask_key(question, set("12#"), pending.text())
         except HungUp as hung_up:
             if hung_up.keys == "1":
                 await self._act(named, key)
@@ -503,68 +525,12 @@ class _Call:
 
     # Questions
 
-    async def _ask_key(
-        self,
-        question: Sequence[Prompt],
-        allowed: set[str],
-        confirming: str = "",
-        shorter: Sequence[Sequence[Prompt]] = (),
-        notes_digits: bool = True,
-    ) -> str:
-        """One key out of `allowed`, `#` included where it is.
-
-        After silence or another key the question is repeated as the next of `shorter`, or as it is without one. A digit
-        that is no answer, or any without `notes_digits`, does not reach the call log: at a menu it may be part of a code that is
-        keyed out of habit, and what was chosen shows in what is heard next.
-        `confirming` is left with the line each time it is asked: the line forgets it with the answer, whatever that was.
-        Raises `_GaveUpError` at the third silence or the third wrong key.
-        """
-        silences = wrong = 0
-        repetitions = iter(shorter)
-        asked = list(question)
-        for _ in range(ROUNDS_MAX):
-            keys = await self._ask(asked, 1, confirming)
-            key = "#" if keys.is_lone_hash else keys.digits
-            noted = (key or "-") if (notes_digits and key in allowed) or not key.isdecimal() else None
-            self._journal.note("asked", heard=" ".join(each.id for each in asked), key=noted)
-            if key in allowed:
-                return key
-            if key == "*":
-                asked = list(question)
-            elif keys.is_silence:
-                silences += 1
-                asked = [prompt("no-key"), *next(repetitions, question)]
-            else:
-                wrong += 1
-                # What was keyed ahead of a key that means nothing here was meant for another question.
-                await self._line.say(prompt("wrong-key"), interruptible=False)
-                asked = list(next(repetitions, question))
-            if TRIES_MAX in (silences, wrong):
-                break
-        raise _GaveUpError
-
-    async def _ask_digits(self, id: str, digits: int) -> str:  # noqa: A002 - a phrase's id
-        """A code of exactly `digits` digits; nothing of it is noted. Raises `_GaveUpError`."""
-        silences = wrong = 0
-        while True:
-            asked = id if silences + wrong == 0 else f"{id}-again"
-            keys = await self._ask([prompt(asked)], digits)
-            self._journal.note("asked", heard=asked)
-            if len(keys.digits) == digits and keys.digits.isdecimal():
-                return keys.digits
-            if keys.is_silence:
-                silences += 1
-            else:
-                wrong += 1
-            if TRIES_MAX in (silences, wrong):
-                raise _GaveUpError
-
     async def _ask_date(self, pupils: Sequence[Pupil]) -> date | None:
         """A day and month that lie in the school year of all the pupils chosen (R15); None when the caller went back."""
         silences = wrong = 0
         asked = [prompt("enter-date")]
         while True:
-            keys = await self._ask(asked, 4)
+            keys = await self._questions.ask(asked, 4)
             day = self._date(keys, pupils)
             self._journal.note(
                 "asked", heard=" ".join(each.id for each in asked), day=None if day is None else str(day)
@@ -580,7 +546,7 @@ class _Call:
                 wrong += 1
                 asked = [prompt("date-not-valid"), prompt("enter-date-again")]
             if TRIES_MAX in (silences, wrong):
-                raise _GaveUpError
+                raise GaveUpError
 
     def _date(self, keys: Keys, pupils: Sequence[Pupil]) -> date | None:
         calendar = self._desks.booking.town.calendar
@@ -588,18 +554,6 @@ class _Call:
         day = first_date(keys.digits, today)
         years = [calendar.school_year(pupil.school) for pupil in pupils]
         return day if day is not None and any(day in year for year in years) else None
-
-    async def _ask(self, question: Sequence[Prompt], digits: int, confirming: str = "") -> Keys:
-        """One question; a `#` that only ends the code keyed before it is no answer, and the question is asked again."""
-        for _ in range(2):
-            if confirming:
-                await self._line.before_confirming(confirming)
-            keys = await self._line.ask(*question, digits=digits)
-            if not (keys.is_lone_hash and self._code_was_full):
-                break
-            self._code_was_full = False
-        self._code_was_full = digits > 1 and len(keys.digits) == digits
-        return keys
 
     async def _say_office(self) -> None:
         office = self._greeting.office

@@ -7,8 +7,8 @@ import pytest
 from core.changes import Change
 from gateway.files.phrases import phrases_folder, read_catalogues
 from ivr.explore import EVERYTHING, Explored, explore, play
-from ivr.flow import ROUNDS_MAX
 from ivr.prompts import Catalogue
+from ivr.questions import ROUNDS_MAX
 from ivr.spoken import clips, composed_clips, required_clips, words
 from ivr.terminal import HANG_UP
 from tests.flow_bench import FlowBench, bench_at

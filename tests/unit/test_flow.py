@@ -31,7 +31,7 @@ class RecordingJournal:
 def test_a_code_and_pin_never_reach_the_journal_not_even_keyed_out_of_habit_at_a_menu() -> None:
     town = OPEN_TOWN("esempio")
     journal = RecordingJournal()
-    desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), lambda: "key")
+    desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(EVENING), lambda: "key")
     line = ScriptedLine(("5", "0", "0", "0", "3", "4", "7", "1", "2"))
 
     drive(parents_line(line, journal, greeting_of(town.municipality), desks, "+390350000202", "call"))
@@ -43,7 +43,7 @@ def test_a_code_and_pin_never_reach_the_journal_not_even_keyed_out_of_habit_at_a
 
 def test_a_fault_that_stored_nothing_leaves_the_earlier_receipt_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     town = OPEN_TOWN("esempio")
-    desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), iter("abcdef").__next__)
+    desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(EVENING), iter("abcdef").__next__)
     line = ScriptedLine(("1", "1", "3", "1", "1"))
     act_as_it_is = BookingDesk.act
     calls = 0
@@ -85,7 +85,7 @@ def test_R18_a_key_that_the_gateway_reads_only_after_the_hang_up_counts() -> Non
 
 def test_R20_completing_a_request_that_was_stored_already_is_the_same_change() -> None:
     town = OPEN_TOWN("esempio")
-    desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), lambda: "key")
+    desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(EVENING), lambda: "key")
     line = ScriptedLine(("1", "1"))
     drive(parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, "+390350000202", "call"))
     assert line.pending is not None
@@ -101,7 +101,7 @@ def test_R20_completing_a_request_that_was_stored_already_is_the_same_change() -
 def test_R18_completed_by_another_gateway_after_the_cutoff_the_key_still_counts_from_when_it_could_be_pressed() -> None:
     town = OPEN_TOWN("esempio")
     before = datetime(2026, 11, 24, 8, 29, 59, tzinfo=UTC)
-    desks = Desks(town.desks.booking, town.desks.access, FixedClock(before), lambda: "key")
+    desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(before), lambda: "key")
     line = ScriptedLine(("1", "x"))
     drive(parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, "+390350000202", "call"))
     assert line.pending is not None
@@ -139,7 +139,7 @@ def act(town: Rehearsed, code: str, key: str, *actions: Action) -> None:
 def test_R16_an_undo_takes_back_what_was_spoken_or_nothing(keys: tuple[str, ...]) -> None:
     town = OPEN_TOWN("esempio")
     act(town, "50003", "earlier", Bland(date(2026, 11, 26)), Cancel(TUESDAY))
-    desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), lambda: "key")
+    desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(EVENING), lambda: "key")
     line = TakenBackElsewhere(keys)
     line.town = town
 
@@ -152,7 +152,7 @@ def test_R16_an_undo_takes_back_what_was_spoken_or_nothing(keys: tuple[str, ...]
 def test_R16_an_undo_left_with_the_line_names_the_change_that_was_spoken() -> None:
     town = OPEN_TOWN("esempio")
     act(town, "50003", "earlier", Bland(date(2026, 11, 26)), Cancel(TUESDAY))
-    desks = Desks(town.desks.booking, town.desks.access, FixedClock(EVENING), lambda: "key")
+    desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(EVENING), lambda: "key")
     line = ScriptedLine(("5", "x"))
     drive(parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, "+390350000202", "call"))
     act(town, "50003", "elsewhere", Undo())
