@@ -28,8 +28,8 @@ def due_closings(
 ) -> tuple[Due, ...]:
     """The closings to be made at `at`, oldest first.
 
-    A school's day is due when its cutoff has surely passed and lies after `since` (UTC), when the town came into service, and no
-    later day of the school is closed: what an edit opens in the past gets no order.
+    A school's day is due when its cutoff has surely passed and lies after `since` (UTC), when the town came into service, and
+    neither it nor a later day of the school is closed: what an edit opens before that gets no order. To be made in this order.
     """
     today = calendar.local(at.earliest).date()
     found: dict[tuple[datetime, date], list[str]] = {}
@@ -65,6 +65,10 @@ def _days(first: date, last: date) -> Iterator[date]:
         day += ONE_DAY
 
 
+class NotDueError(Exception):
+    """A day is not to be closed now, whatever was found before: look again at what is due."""
+
+
 class KitchenDesk:
     """One municipality's counts, for the kitchen, the office and the telephone; `municipality` is its key."""
 
@@ -85,19 +89,16 @@ class KitchenDesk:
     async def close(self, due: Due, at: Reading) -> tuple[Closing, ...]:
         """Make final what is due and not closed yet, with one order for all of it (R25); () when somebody else did.
 
-        Raises ValueError when a cutoff has not surely passed at `at`.
+        Raises `NotDueError`; nothing is closed then.
         """
+        town = self._town()
+        calendar = town.calendar
         if not at.is_past(due.cutoff):
-            raise ValueError(f"{self._municipality} {due.day}: the cutoff {due.cutoff} has not surely passed at {at}")
-        town, calendar = self._town(), self._town().calendar
-        # An edit since may have moved the cutoff or taken the day out: that is another day's, or nobody's, closing.
-        schools = [
-            school
-            for school in due.schools
-            if calendar.cutoff(school, due.day) == due.cutoff and served_classes(calendar, school, due.day)
-        ]
-        if not schools:
-            return ()
+            raise NotDueError(f"{self._municipality} {due.day}: the cutoff {due.cutoff} has not surely passed at {at}")
+        for school in due.schools:
+            # Closed all the same, the day could not be changed until its new cutoff, or not come back with no meals.
+            if calendar.cutoff(school, due.day) != due.cutoff or not served_classes(calendar, school, due.day):
+                raise NotDueError(f"{self._municipality} {due.day}: an edit has moved or taken out the day of {school}")
 
         def decide(state: ClosingState) -> tuple[Closings, tuple[Closing, ...]]:
             closings = tuple(
@@ -112,7 +113,7 @@ class KitchenDesk:
             messages = (order_message(state.next_order, at.midpoint),) if is_wanted else ()
             return Closings(closings, messages), closings
 
-        return await self._store.transact_closing(due.day, schools, town.tray_diets, decide)
+        return await self._store.transact_closing(due.day, due.schools, town.tray_diets, decide)
 
     def _closing(self, headcount: Headcount, order: int, cutoff: datetime, at: Reading) -> Closing:
         return Closing(headcount, order, cutoff, at, digest_of(self._municipality, headcount, order, cutoff))
