@@ -16,6 +16,7 @@ class Result:
     unit: str
     goal: float | None
     better: Literal["higher", "lower"]
+    note: str = ""
 
     @property
     def ratio(self) -> float:
@@ -31,4 +32,6 @@ class Result:
     def line(self) -> str:
         goal = "" if self.goal is None else f", goal at {'least' if self.better == 'higher' else 'most'} {self.goal:g}"
         mark = {True: "", False: " MISSED", None: ""}[self.is_met]
-        return f"{self.name:<9} {self.ratio:6.2f}  {self.ours:.3g} {self.unit} against {self.reference:.3g}{goal}{mark}"
+        note = f" ({self.note})" if self.note else ""
+        figures = f"{self.ours:.3g} {self.unit} against {self.reference:.3g}{goal}{mark}"
+        return f"{self.name:<9} {self.ratio:6.2f}  {figures}{note}"

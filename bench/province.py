@@ -1,0 +1,123 @@
+"""An installation of many towns on PostgreSQL: generated once, kept in `var/bench`, and copied for whoever changes it.
+
+`BENCH_TOWNS`, `BENCH_PUPILS` and `BENCH_DAYS` give its size. What is kept is taken again when it was generated with the same
+sizes for the same tables.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from bench.serving import HOUSE
+from gateway.files.load import Configuration, load_configuration
+from gateway.store.tables import SCHEMA
+from tests.postgres import ADMIN, OWNER, Cluster, running
+
+# Large enough that every pupil of a rush is another one, small enough that a bench takes minutes.
+TOWNS, PUPILS, DAYS = 1_000, 100_000, 30
+KEPT = HOUSE / "var" / "bench"
+# As an installation of this size would be set on this machine: a part of the memory, and few checkpoints.
+SERVER = {
+    "shared_buffers": "1GB",
+    "max_wal_size": "4GB",
+    "max_connections": "300",
+    "unix_socket_directories": "",
+    "autovacuum_naptime": "10s",
+}
+# Filling a database of two million pupils takes minutes, copying it seconds.
+GENERATE_S, COPY_S = 7_200.0, 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    towns: int = TOWNS
+    pupils: int = PUPILS
+    days: int = DAYS
+
+    @property
+    def name(self) -> str:
+        return f"bench_{self.towns}_{self.pupils}_{self.days}_{SCHEMA}"
+
+
+def size() -> Size:
+    """The size that the environment asks for."""
+    return Size(*(int(os.environ.get(f"BENCH_{name}", usual)) for name, usual in
+                  (("TOWNS", TOWNS), ("PUPILS", PUPILS), ("DAYS", DAYS))))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Province:
+    """A running server with one database at `url`, and the configuration folder that goes with it."""
+
+    cluster: Cluster
+    url: str
+    config: Path
+    size: Size
+
+    @property
+    def admin_url(self) -> str:
+        """The same database as its superuser sees it, to whom no town is closed."""
+        return self.cluster.url(self.url.rpartition("/")[2], ADMIN)
+
+    @property
+    def server_pid(self) -> int:
+        return int((self.cluster.folder / "data" / "postmaster.pid").read_text().split()[0])
+
+    def configuration(self) -> Configuration:
+        configuration = load_configuration(self.config)
+        assert isinstance(configuration, Configuration), configuration
+        return configuration
+
+
+@contextmanager
+def province(wanted: Size, *, changes: bool) -> Iterator[Province]:
+    """The installation of that size; where a bench `changes` it, a copy that is thrown away at the end."""
+    with running(KEPT / "postgres", **SERVER) as cluster:
+        config = KEPT / wanted.name / "config"
+        kept = Province(cluster, cluster.url(wanted.name), config, wanted)
+        if not _is_filled(kept):
+            _fill(kept)
+        if not changes:
+            yield kept
+            return
+        drop = "DROP DATABASE IF EXISTS bench_copy WITH (FORCE)"
+        copy = f"CREATE DATABASE bench_copy TEMPLATE {wanted.name} OWNER {OWNER} STRATEGY FILE_COPY"
+        asyncio.run(_run(cluster, [drop, copy]))
+        try:
+            yield Province(cluster, cluster.url("bench_copy"), config, wanted)
+        finally:
+            asyncio.run(_run(cluster, [drop]))
+
+
+def _is_filled(kept: Province) -> bool:
+    return (kept.config.parent / "filled").exists()
+
+
+def _fill(kept: Province) -> None:
+    name = kept.url.rpartition("/")[2]
+    drop, create = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name} OWNER {OWNER}"
+    asyncio.run(_run(kept.cluster, [drop, create]))
+    size = kept.size
+    sys.stderr.write(f"bench: generating {size.towns} towns with {size.pupils} pupils, once; kept in {KEPT}\n")
+    subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "gateway.cli", "generate", str(kept.config), "--towns", str(size.towns),
+         "--pupils", str(size.pupils), "--days", str(size.days), "--database", kept.url],
+        cwd=HOUSE, check=True, timeout=GENERATE_S,
+    )  # fmt: skip
+    (kept.config.parent / "filled").touch()
+
+
+async def _run(cluster: Cluster, statements: Sequence[str]) -> None:
+    connection = await asyncpg.connect(cluster.url(ADMIN, ADMIN), command_timeout=COPY_S)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
