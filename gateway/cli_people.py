@@ -4,15 +4,17 @@ import asyncio
 import csv
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, TextIO, cast
 
 import typer
 
+from core.headcount import Closing
+from core.kitchen import NotDueError
 from core.people import People
 from gateway.cli_options import (
     ANSWER_IS_NO,
@@ -29,7 +31,10 @@ from gateway.cli_options import (
 from gateway.files.load import Configuration
 from gateway.files.people import read_people
 from gateway.installation import InstallationError, open_installation, sounds_folder
+from gateway.kitchens import close_what_is_due
+from gateway.logs import get_log
 from gateway.municipality import Municipality
+from gateway.nodes import Log
 from gateway.pin_key import PinKeyError
 from gateway.store.port import ImportReport, StoreError
 from gateway.town_clips import make_clips, summary
@@ -77,24 +82,36 @@ def import_file(
         raise typer.Exit(ANSWER_IS_NO)
     try:
         with _letters_file(letters) as letter:
-            report = asyncio.run(_import(configuration, municipality, found))
+            closed, report = asyncio.run(_import(configuration, municipality, found))
             if letter is not None:
                 _write_letters(letter, found, report)
     except OSError as error:
         fail(f"--letters: {error.filename} cannot be written ({error.strerror}); expected a file that is not there yet")
-    except (StoreError, PinKeyError, InstallationError) as error:
+    except (StoreError, PinKeyError, InstallationError, NotDueError) as error:
         fail(f"{error}; nothing was taken in")
     names = [pupil.name for pupil in found.pupils]
     made = make_clips(municipality, names, sounds_folder(configuration.settings)) if clips else []
     if made:
         typer.echo(summary(made), err=True)
+    for each in closed:
+        typer.echo(
+            f"{each.headcount.school} {each.headcount.day}: closed before anything was taken in, as of its cutoff: "
+            f"order {each.order}, {each.headcount.meals} meals",
+            err=True,
+        )
     _tell_report(municipality, found, report, letters, as_json=as_json)
 
 
-async def _import(configuration: Configuration, municipality: Municipality, found: People) -> ImportReport:
+async def _import(
+    configuration: Configuration, municipality: Municipality, found: People
+) -> tuple[Sequence[Closing], ImportReport]:
+    """Take them in, after the days whose cutoff has passed are closed: those count who were on the roll then (R25)."""
     async with open_installation(configuration, makes_database=True) as house:
-        town = house.store.at(municipality.key)
-        return await town.import_people(found, house.hasher, lambda: make_pin(municipality.pin_digits))
+        await house.clock.measure()
+        desks, clock = house.desks_of(municipality), house.clock_of(municipality)
+        closed = await close_what_is_due(house.store, desks, clock, cast(Log, get_log()))
+        report = await desks.store.import_people(found, house.hasher, lambda: make_pin(municipality.pin_digits))
+        return closed, report
 
 
 def make_pin(digits: int) -> str:
