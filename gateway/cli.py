@@ -13,6 +13,7 @@ from gateway.app import Hallway, Log
 from gateway.cli_asterisk import asterisk_app
 from gateway.cli_calendar import calendar_app
 from gateway.cli_calls import calls_app
+from gateway.cli_database import db_app, generate_app
 from gateway.cli_desk import desk_app, run_or_exit
 from gateway.cli_line import line_app
 from gateway.cli_options import (
@@ -45,11 +46,13 @@ app = typer.Typer(
 app.add_typer(calendar_app, name="calendar")
 app.add_typer(people_app, name="people")
 app.add_typer(calls_app, name="calls")
+app.add_typer(db_app, name="db")
 app.add_typer(sounds_app, name="sounds")
 app.registered_commands += [
     *line_app.registered_commands,
     *desk_app.registered_commands,
     *asterisk_app.registered_commands,
+    *generate_app.registered_commands,
 ]
 
 

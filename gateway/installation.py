@@ -14,6 +14,7 @@ from gateway.files.load import Configuration
 from gateway.municipality import Municipality
 from gateway.pin_key import KeyedHasher, check_pin_key, load_or_create_pin_key
 from gateway.settings import Settings
+from gateway.store.bulk import FILLING, shown_url
 from gateway.store.engine import located, open_store
 from gateway.store.sql import SqlStore
 from gateway.telephone import TownDesks, open_desks
@@ -139,6 +140,11 @@ async def open_installation(
         await store.migrate()
         await check_pin_key(store, hasher)
         await store.claim_setting(PURPOSE, purpose)
+        if await store.get_setting(FILLING) is not None:
+            raise InstallationError(
+                f"{shown_url(database_url(configuration))}: the database is not whole: `mensa db copy` or `mensa generate` has "
+                "not finished; run it again, it goes on where it ended; nothing was opened"
+            )
         yield Installation(configuration, store, hasher, clock, await rehearsal_offset(store))
     finally:
         await store.close()
