@@ -8,7 +8,7 @@ from gateway.municipality import Municipality
 from gateway.voice import clips_in
 from ivr.line import Prompt
 from ivr.prompts import Catalogue
-from ivr.spoken import clips, missing_clips, name_clip, town_clip, words_clip
+from ivr.spoken import clips, missing_clips, name_clip, school_clip, town_clip, words_clip
 
 
 class ClipsMissingError(Exception):
@@ -52,7 +52,8 @@ class Clips:
         for language in town.languages:
             has = self._has(language)
             hours = town.office.hours if town.office else None
-            for clip in (town_clip(town.name), *([words_clip(hours)] if hours else [])):
+            schools = [school_clip(school.name) for school in town.town.calendar.schools.values()]
+            for clip in (town_clip(town.name), *schools, *([words_clip(hours)] if hours else [])):
                 if not has(clip):
                     yield f"{language}/{clip}"
             unnamed = sum(not has(name_clip(name)) for name in names)

@@ -1,4 +1,4 @@
-"""The clips only one town needs: its name and its office's hours, kept beside its files, and its pupils' first names."""
+"""The clips only one town needs: its name, its schools' and its office's hours, kept beside its files, and first names."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.audio import write_clip
 from gateway.municipality import Municipality
-from gateway.voice import Made, best_engine_name, make_name_clips, make_town_clips
+from gateway.voice import Made, best_engine_name, make_name_clips, make_school_clips, make_town_clips
 
 # Beside the town's YAML, in one format only, as the repository keeps all clips.
 FOLDER = "sounds"
@@ -34,7 +34,11 @@ def make_clips(town: Municipality, names: Iterable[str], folder: Path) -> list[M
             for file in sorted(beside.rglob("*.alaw")):
                 write_clip(folder / language / file.relative_to(beside).with_suffix(""), file.read_bytes())
         hours = (town.office.hours if town.office else None) or ""
-        words = make_town_clips(town.name, hours, language, folder)
+        schools = [school.name for school in town.town.calendar.schools.values()]
+        words = [
+            *make_town_clips(town.name, hours, language, folder),
+            *make_school_clips(schools, language, folder),
+        ]
         if beside is not None:
             for each in words:
                 kept = beside / f"{each.clip}.alaw"

@@ -19,7 +19,7 @@ from typing import Protocol
 from gateway.audio import PHONE_HZ, Audio, read_wave, to_alaw, to_phone, write_clip
 from gateway.files.phrases import phrases_folder, read_names
 from gateway.kokoro import KOKORO_HZ, MANNERS, NAME_MANNERS, Kokoro, VoiceMissing, is_fetched, voice_folder
-from ivr.spoken import GRAMMARS, name_clip, name_said, said, town_clip, town_said, words_clip
+from ivr.spoken import GRAMMARS, name_clip, name_said, said, school_clip, town_clip, town_said, words_clip
 
 # Pico and espeak-ng speak a name in 50 ms; a process that takes this long is stuck.
 SPOKEN_TIMEOUT_S = 20
@@ -142,6 +142,14 @@ def make_town_clips(
         *_made(town, language, folder, having, is_name=True),
         *_made(hours, language, folder, having, is_name=False),
     ]
+
+
+def make_school_clips(
+    names: Iterable[str], language: str, folder: Path, having: Callable[[], Iterable[Engine]] = engines
+) -> list[Made]:
+    """Make the clips of schools' names that `folder/<language>` lacks, read as Italian in every language."""
+    wanted = {school_clip(name): f"{said(name, 'it')}." for name in names}
+    return _made(wanted, language, folder, having, is_name=True)
 
 
 def _made(

@@ -151,12 +151,23 @@ def meals_as_told(headcount: Headcount) -> list[Prompt]:
     if not meals:
         return [prompt("kitchen-no-meals")]
     told = [prompt("kitchen-meal") if meals == 1 else prompt("kitchen-meals", number=SpokenNumber(meals))]
-    told.append(prompt("kitchen-bland", number=SpokenNumber(bland)) if bland else prompt("kitchen-no-bland"))
-    diets = headcount.meals_by_diet()
-    for code, number in diets.items():
-        if can_be_spelled(code):
+    match bland:
+        case 0:
+            told.append(prompt("kitchen-no-bland"))
+        case 1:
+            told.append(prompt("kitchen-one-bland"))
+        case _:
+            told.append(prompt("kitchen-bland", number=SpokenNumber(bland)))
+    unspelled = 0
+    for code, number in headcount.meals_by_diet().items():
+        if not can_be_spelled(code):
+            unspelled += number
+        elif number == 1:
+            told.append(prompt("kitchen-one-diet", code=SpokenCode(code)))
+        else:
             told.append(prompt("kitchen-diet", number=SpokenNumber(number), code=SpokenCode(code)))
-    others = sum(number for code, number in diets.items() if not can_be_spelled(code))
-    if others:
-        told.append(prompt("kitchen-special-diet", number=SpokenNumber(others)))
+    if unspelled == 1:
+        told.append(prompt("kitchen-one-special-diet"))
+    elif unspelled:
+        told.append(prompt("kitchen-special-diet", number=SpokenNumber(unspelled)))
     return told

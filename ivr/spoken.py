@@ -54,10 +54,10 @@ ENGLISH_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety"
 
 # As Italians spell on the telephone: the names of b, c, d, g, p, t and v alone are not told apart, and a wrong diet does harm.
 ITALIAN_LETTERS = (
-    "a, come Ancona|bi, come Bologna|ci, come Como|di, come Domodossola|e, come Empoli|effe, come Firenze|"
+    "a, come Ancona|bi, come Bologna|ci, come Catania|di, come Domodossola|e, come Empoli|effe, come Firenze|"
     "gi, come Genova|acca, come hotel|i, come Imola|i lunga, come jolly|cappa, come koala|elle, come Livorno|"
     "emme, come Milano|enne, come Napoli|o, come Otranto|pi, come Palermo|cu, come quaderno|erre, come Roma|"
-    "esse, come Savona|ti, come Torino|u, come Udine|vu, come Venezia|doppia vu, come Washington|ics, come xilofono|"
+    "esse, come Savona|ti, come Taranto|u, come uva|vu, come Venezia|doppia vu, come Washington|ics, come xilofono|"
     "ipsilon, come yogurt|zeta, come zebra"
 )
 ENGLISH_LETTERS = (
