@@ -128,7 +128,7 @@ class Undecided:
 
     def settled_until(self, now: Reading) -> datetime:
         """The instant (UTC) before which nothing is undecided any more; what was decided at that very instant may be."""
-        return min(now.earliest, *self._held.values())
+        return min((now.earliest, *self._held.values()))
 
 
 @dataclass(frozen=True, slots=True)
