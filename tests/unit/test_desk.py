@@ -19,6 +19,7 @@ from core.desk import (
     Resume,
     Suspend,
     Town,
+    Undecided,
     Undo,
     decide,
 )
@@ -1035,3 +1036,13 @@ async def test_R2_a_pupil_whose_class_group_is_gone_has_no_service_on_any_day(sc
     assert (told.presence, told.change) == (Presence.NO_SERVICE, None)
     assert outcomes == (NoService(None),) * 4
     assert await desk.coming_days(left, THURSDAY, 3) == ()
+
+
+def test_R25_everything_up_to_now_is_settled_where_nothing_is_held_and_else_up_to_the_oldest_request() -> None:
+    undecided = Undecided()
+    night, morning = at(MONDAY_NIGHT), MORNING
+
+    assert undecided.settled_until(morning) == morning.earliest
+    with undecided.holding(night), undecided.holding(morning):
+        assert undecided.settled_until(NOON) == min(night.earliest, morning.earliest)
+    assert undecided.settled_until(NOON) == NOON.earliest
