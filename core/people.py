@@ -1,6 +1,6 @@
 """Who eats and who speaks for them. Values only; persons are erased in the store, never here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from typing import NewType
 
@@ -104,6 +104,23 @@ class NewPupil:
     class_group: str
     diet: Diet | None
     guardians: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewCook:
+    """A cook as enrolled from a file; `pin` is None where one is to be made or kept, `schools` empty for every school."""
+
+    code: UserCode
+    pin: str | None = field(repr=False)
+    schools: tuple[str, ...]
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cooks:
+    """Every cook in one file."""
+
+    cooks: tuple[NewCook, ...]
 
 
 @dataclass(frozen=True, slots=True)

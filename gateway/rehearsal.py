@@ -16,9 +16,10 @@ from core.access import Actor
 from core.changes import Presence
 from core.desk import Action, Bland, Cancel, Request, Resume, Suspend, Undo
 from core.outcomes import ABANDONED, FAILED, INFORMED, LOCKED, NOT_IDENTIFIED, Accepted, Outcome, Refused, Unchanged
-from core.people import People, Pupil, UserCode
+from core.people import Cooks, People, Pupil, UserCode
 from core.window import Channel
 from gateway.clock import FixedClock
+from gateway.files.cooks import cooks_file, read_cooks
 from gateway.files.load import TOWNS, load_town, town_folders
 from gateway.files.mistakes import Mistake, one_of, shown
 from gateway.files.people import read_people
@@ -355,20 +356,33 @@ def read_town(configuration: Path, key: str) -> tuple[Municipality, People]:
     return municipality, people
 
 
+def cooks_of(town: Municipality, people: People) -> Cooks:
+    """Everybody in a town's cooks.csv. Raises `TownMistakesError`."""
+    file = cooks_file(town)
+    found = Cooks(()) if file is None else read_cooks(file, town, [pupil.user_code for pupil in people.pupils])
+    if not isinstance(found, Cooks):
+        raise TownMistakesError(found)
+    return found
+
+
 def open_town_in(configuration: Path) -> OpenTown:
-    """Opens towns of a configuration folder, each time with the people of its people.csv and nothing else.
+    """Opens towns of a configuration folder, each time with those of its people.csv and cooks.csv and nothing else.
 
     What it returns raises `NoTownError` or `TownMistakesError`.
     """
 
-    read = functools.cache(read_town)
+    @functools.cache
+    def read(key: str) -> tuple[Municipality, People, Cooks]:
+        municipality, people = read_town(configuration, key)
+        return municipality, people, cooks_of(municipality, people)
 
     def open_town(key: str) -> Rehearsed:
-        municipality, people = read(configuration, key)
+        municipality, people, cooks = read(key)
         store = MemoryStore()
         desks = open_desks(lambda: municipality, store, _HASHER)
         pins = itertools.count()
         drive(desks.store.import_people(people, _HASHER, lambda: f"{next(pins):0{municipality.pin_digits}}"))
+        drive(desks.store.import_cooks(cooks.cooks, _HASHER, lambda: f"{next(pins):0{municipality.pin_digits}}"))
         return Rehearsed(municipality, desks)
 
     return open_town

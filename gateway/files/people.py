@@ -4,9 +4,7 @@ A message shows user codes, schools and classes, which are needed to find the ro
 are personal, so it shows those masked or not at all.
 """
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -16,6 +14,7 @@ from stdnum.exceptions import ValidationError
 from stdnum.it import codicefiscale
 
 from core.people import Diet, NewGuardian, NewPupil, People, UserCode
+from gateway.files.csv_rows import Field, Row, columns, rows
 from gateway.files.mistakes import Mistake, one_of, shown
 from gateway.files.shapes import DIET_CHARACTERS_MAX, parse_address, parse_day, parse_words
 from gateway.files.sources import read_bytes
@@ -82,89 +81,18 @@ def parse_people(file: Path, content: bytes, rules: PeopleRules) -> People | tup
     if torn is not None:
         return (torn,)
     reading = _Reading(file, rules)
-    rows = _rows(file, text, reading.mistakes)
-    header = next(rows, None)
+    found = rows(file, text, reading.mistakes)
+    header = next(found, None)
     if header is None:
         reading.mistakes.append(Mistake(file, 1, 1, f"there is no header row; expected {','.join(REQUIRED_COLUMNS)},…"))
         return tuple(reading.mistakes)
-    columns = _columns(file, header, reading.mistakes)
-    if columns is not None:
-        for row in rows:
-            reading.take(row, columns)
+    names = columns(file, header, COLUMNS, REQUIRED_COLUMNS, reading.mistakes)
+    if names is not None:
+        for row in found:
+            reading.take(row, names)
     if reading.mistakes:
         return tuple(sorted(set(reading.mistakes)))
     return reading.people()
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    text: str
-    line: int
-    column: int
-
-
-_Row = tuple[_Field, ...]
-
-
-def _rows(file: Path, text: str, mistakes: list[Mistake]) -> Iterator[_Row]:
-    """The rows that have any value, each field with its place."""
-    lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, strict=True)
-    while True:
-        start = reader.line_num
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            line = min(start + 1, len(lines))
-            message = f"this row is no CSV: {error}; expected fields parted by commas, quotes closed"
-            mistakes.append(Mistake(file, line, 1, message))
-            continue
-        places = _places("".join(lines[start : reader.line_num]), start + 1)
-        row = tuple(_Field(value.strip(), *next(places)) for value in values)
-        if any(each.text for each in row):
-            yield row
-
-
-def _places(raw: str, line: int) -> Iterator[tuple[int, int]]:
-    """Where each field of a row begins: after each comma that does not stand between quotes."""
-    column, is_quoted = 1, False
-    yield line, column
-    for position, character in enumerate(raw):
-        column += 1
-        if character == '"':
-            is_quoted = not is_quoted
-        elif character == "\n" or (character == "\r" and raw[position + 1 : position + 2] != "\n"):
-            line, column = line + 1, 1
-        elif character == "," and not is_quoted:
-            yield line, column
-    # The reader and this count differ only on quotes inside an unquoted field; the row is then still the right one.
-    while True:
-        yield line, 1
-
-
-def _columns(file: Path, header: _Row, mistakes: list[Mistake]) -> list[str] | None:
-    """The column names in the order of the file; None when the rows cannot be read by them."""
-    names = [each.text for each in header]
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
-        mark = ";" if ";" in names[0] else "a tab"
-        message = f"the columns are parted by {mark}; expected commas: save the file as CSV with commas"
-        mistakes.append(Mistake(file, header[0].line, header[0].column, message))
-        return None
-    for position, each in enumerate(header):
-        if each.text not in COLUMNS:
-            message = f"unknown column {shown(each.text)}; {one_of(each.text, COLUMNS)}"
-            mistakes.append(Mistake(file, each.line, each.column, message))
-        elif each.text in names[:position]:
-            message = f"column {shown(each.text)} is there twice; expected it once"
-            mistakes.append(Mistake(file, each.line, each.column, message))
-    missing = [name for name in REQUIRED_COLUMNS if name not in names]
-    if missing:
-        message = f"missing columns: {', '.join(missing)}; expected at least {', '.join(REQUIRED_COLUMNS)}"
-        mistakes.append(Mistake(file, header[0].line, 1, message))
-        return None
-    return names
 
 
 Value = TypeVar("Value")
@@ -192,7 +120,7 @@ class _Reading:
     _guardians: dict[_GuardianKey, _Seen] = field(default_factory=dict)
     _guardians_of: list[list[int]] = field(default_factory=list)
 
-    def take(self, row: _Row, columns: list[str]) -> None:
+    def take(self, row: Row, columns: list[str]) -> None:
         """Check one row, and keep what it says where it is right."""
         if len(row) != len(columns):
             message = f"the row has {len(row)} fields; expected {len(columns)}, as the header has"
@@ -246,8 +174,8 @@ class _Cells:
 
     file: Path
     rules: PeopleRules
-    cells: Mapping[str, _Field]
-    start: _Field
+    cells: Mapping[str, Field]
+    start: Field
     mistakes: list[Mistake]
 
     def text(self, column: str) -> str:
