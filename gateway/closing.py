@@ -26,7 +26,7 @@ from gateway.telephone import TownDesks
 WAKES_AFTER = timedelta(milliseconds=1)
 # The longest sleep: a clock that was set, or a machine that was asleep, is noticed within this.
 SLEEP_MOST_S = 10.0
-# Each town is looked at this often whatever its calendar says, for a clock that was ahead may have skipped a cutoff.
+# Each town is looked at this often whatever its calendar says, so that nothing that was missed for whatever reason stays so.
 LOOK_AGAIN = timedelta(hours=1)
 # What failed is tried again soon, then ever more slowly: a kitchen waits, and a database that is down is not helped by haste.
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0
