@@ -17,10 +17,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, delete, select
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
+from core.changes import Presence
+from core.headcount import Closing, CountedChange, Headcount, MealCount, Tray
 from core.people import PupilId
-from core.ports import Entries
-from gateway.store import sqlite
+from core.ports import Closings, Entries
+from gateway.store import closings, sqlite
 from gateway.store.engine import MIGRATIONS, copy_store, migrate, open_store
 from gateway.store.port import (
     NewCallEvent,
@@ -35,7 +38,20 @@ from gateway.store.rows import change_values
 from gateway.store.sql import IDS_PER_STATEMENT, INSERT_CHANGE, INSERT_SETTING, SELECT_SETTING, SqlStore
 from gateway.store.sqlite import Lane, Transaction, connect
 from gateway.store.tables import APPEND_ONLY, SCHEMA, changes, metadata, settings
-from tests.store_people import EVENING, HASHER, add, cancel, enrolled, guardian, history, no_pin, people, pupil, refusal
+from tests.store_people import (
+    DAY,
+    EVENING,
+    HASHER,
+    add,
+    cancel,
+    enrolled,
+    guardian,
+    history,
+    no_pin,
+    people,
+    pupil,
+    refusal,
+)
 
 
 @pytest.fixture
@@ -135,11 +151,36 @@ async def test_R19_the_database_refuses_to_change_or_delete(
     anna, _ = await enrolled(town)
     await town.transact([anna.id], lambda _: (Entries((cancel(anna.id),), (refusal(anna.id),)), None))
     await store.add_call_events([NewCallEvent("call-1", EVENING.earliest, "ringing")])
+    [change] = await history(town, anna.id)
+    headcount = Headcount(
+        "primaria",
+        DAY,
+        ("1A",),
+        (MealCount("1A", Presence.PRESENT, None, 1),),
+        (CountedChange(anna.id, Presence.CANCELLED, change.id),),
+        (Tray(anna.id, "1A", Presence.PRESENT, "C"),),
+    )
+    made = Closing(headcount, 1, EVENING.earliest, EVENING, "digest")
+    await town.transact_closing(DAY, ["primaria"], (), lambda _: (Closings((made,)), None))
 
     with pytest.raises(sqlite3.IntegrityError, match=f"{table} is append-only"):
         raw.execute(statement.format(table))
 
     assert raw.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+
+
+@pytest.mark.usefixtures("store")
+async def test_the_changes_that_cover_a_day_are_found_by_their_last_day(raw: sqlite3.Connection) -> None:
+    statement = closings.select_changed(2)
+    sql = str(statement.compile(dialect=sqlite_dialect(paramstyle="named")))
+
+    plan = raw.execute(f"EXPLAIN QUERY PLAN {sql}", dict.fromkeys(statement.compile().params, 1)).fetchall()
+
+    searches = [step for *_, step in plan if "ix_changes_municipality_last_day" in step]
+    # Those without an end, and those that end on the day or later; never all that a town has ever changed.
+    assert len(searches) == 2
+    assert all("municipality=? AND last_day" in each for each in searches)
+    assert not [step for *_, step in plan if step.startswith("SCAN")]
 
 
 async def test_R19_a_change_cannot_be_replaced_either(store: SqlStore, path: Path) -> None:
