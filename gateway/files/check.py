@@ -50,6 +50,7 @@ def day_exception(
 
 def _municipality_mistakes(town: Source[MunicipalityShape]) -> Iterator[Mistake]:
     yield from _repeated(town, ("numbers",), town.shape.numbers)
+    yield from _repeated(town, ("hosts",), town.shape.hosts)
     yield from _repeated(town, ("languages",), town.shape.languages)
     if not town.shape.languages and not _items_of(town.tree, ("languages",)):
         yield town.mistake(("languages",), "languages: the list is empty; expected one language at least, as [it]")

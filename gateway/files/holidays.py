@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import lru_cache
-from types import MappingProxyType
 
 from holidays import country_holidays
 
@@ -23,4 +22,4 @@ def national_holidays(years: Iterable[int]) -> Mapping[date, str]:
 @lru_cache(maxsize=YEARS_KEPT)
 def _holidays(years: tuple[int, ...]) -> Mapping[date, str]:
     found = country_holidays("IT", years=list(years), language="it_IT")
-    return MappingProxyType({day: "; ".join(sorted(found.get_list(day))) for day in sorted(found)})
+    return {day: "; ".join(sorted(found.get_list(day))) for day in sorted(found)}

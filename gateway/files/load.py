@@ -1,6 +1,7 @@
 """A town's folder made into a `Municipality`, a configuration folder into all of them; or every mistake at once (R23)."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from core.people import ClassGroup, People, Period, School
 from core.window import Anytime, Channel, Evening, Window
 from gateway.files.check import day_exception, evenings, keys_of, mistakes_between, year_span
 from gateway.files.holidays import national_holidays
+from gateway.files.many import for_each
 from gateway.files.mistakes import Mistake, shown
 from gateway.files.people import PeopleRules, check_people, rules_of
 from gateway.files.shapes import CalendarShape, MunicipalityShape, SchoolsShape, parse_key
@@ -24,13 +26,15 @@ from gateway.files.sources import (
     MUNICIPALITY,
     SCHOOLS,
     TOWN_FILES,
+    Look,
     TownFiles,
     read_bytes,
     read_town_files,
     shaped_file,
+    signature,
 )
 from gateway.files.tree import START, Listing, find, plain, read_tree
-from gateway.municipality import Kitchen, Municipalities, Municipality, NumberTakenError, Office
+from gateway.municipality import AddressTakenError, By, Kitchen, Municipalities, Municipality, Office
 from gateway.numbers import normalise_number
 from gateway.settings import Settings, SettingsFile, environment_name
 
@@ -48,7 +52,7 @@ def load_town(folder: Path) -> Municipality | tuple[Mistake, ...]:
 class Configuration:
     """A configuration folder as it was loaded: the towns that can be served, and the mistakes of those that cannot.
 
-    `only` is the key of the one town that is wanted where not all are.
+    `only` is the key of the one town that is wanted where not all are; `looks` is what each town's files were like, by key.
     """
 
     folder: Path
@@ -56,26 +60,35 @@ class Configuration:
     municipalities: Municipalities
     broken: Mapping[str, tuple[Mistake, ...]] = field(default_factory=dict)
     only: str | None = None
+    looks: Mapping[str, Look] = field(default_factory=dict, repr=False)
 
 
 def only_town(configuration: Configuration, key: str) -> Configuration:
     """The configuration with one town of it, which is there, and nothing of the others."""
     towns = Municipalities(town for town in configuration.municipalities if town.key == key)
-    return replace(configuration, municipalities=towns, broken={}, only=key)
+    looks = {each: look for each, look in configuration.looks.items() if each == key}
+    return replace(configuration, municipalities=towns, broken={}, only=key, looks=looks)
 
 
-def load_configuration(folder: Path) -> Configuration | tuple[Mistake, ...]:
+def no_progress(done: int, towns: int) -> None:
+    """Nobody is waiting."""
+
+
+def load_configuration(
+    folder: Path, on_progress: Callable[[int, int], None] = no_progress
+) -> Configuration | tuple[Mistake, ...]:
     """All that a configuration folder describes; the mistakes where the gateway's own settings are wrong.
 
-    A town with mistakes is left out, in `broken`, and keeps nobody else from being served.
+    A town with mistakes is left out, in `broken`, and keeps nobody else from being served. Of several that have one number,
+    host name or bot the first by its key is served. `on_progress` is told how many of how many towns are read.
     """
     if not folder.is_dir():
         return (Mistake(folder, 1, 1, f"there is no such folder; expected one with {GATEWAY} and {TOWNS}/"),)
     settings = load_settings(folder / GATEWAY)
     if not isinstance(settings, Settings):
         return settings
-    municipalities, broken = _load_towns(folder)
-    return Configuration(folder, settings, municipalities, broken)
+    municipalities, broken, looks = _load_towns(folder, on_progress)
+    return Configuration(folder, settings, municipalities, broken, looks=looks)
 
 
 def load_settings(file: Path) -> Settings | tuple[Mistake, ...]:
@@ -114,47 +127,68 @@ def town_folders(folder: Path) -> list[Path]:
     towns = folder / TOWNS
     if not towns.is_dir():
         return []
-    return sorted(each for each in towns.iterdir() if each.is_dir() and not each.name.startswith("."))
+    with os.scandir(towns) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    return [towns / name for name in sorted(names)]
 
 
-def check_folder(folder: Path) -> tuple[Mistake, ...]:
+def check_folder(folder: Path, on_progress: Callable[[int, int], None] = no_progress) -> tuple[Mistake, ...]:
     """Every mistake of a town's folder or of a whole configuration folder, `people.csv` included."""
     if any((folder / name).exists() for name in TOWN_FILES):
-        return _check_town_and_people(folder)
+        return _check_all_of_town(folder)[1]
     if not (folder / TOWNS).is_dir() and not (folder / GATEWAY).exists():
         found = "neither a town's folder nor a configuration folder" if folder.is_dir() else "no such folder"
         return (Mistake(folder, 1, 1, f"{found}; expected {', '.join(TOWN_FILES)}, or {GATEWAY} and {TOWNS}/"),)
     settings = load_settings(folder / GATEWAY)
     mistakes = [] if isinstance(settings, Settings) else list(settings)
-    for town_folder in town_folders(folder):
-        mistakes += _check_town_and_people(town_folder)
-    _, broken = _load_towns(folder)
-    mistakes += (mistake for wrong in broken.values() for mistake in wrong)
-    return tuple(dict.fromkeys(mistakes))
+    folders = town_folders(folder)
+    towns: list[Municipality] = []
+    for town, wrong in for_each(_check_key_and_town, folders, on_progress):
+        mistakes += wrong
+        if town is not None:
+            towns.append(town)
+    mistakes += (address_mistake(each, each.second) for each in Municipalities.gathered(towns)[1])
+    return tuple(mistakes)
 
 
-def _load_towns(folder: Path) -> tuple[Municipalities, dict[str, tuple[Mistake, ...]]]:
-    municipalities, broken = Municipalities(), dict[str, tuple[Mistake, ...]]()
-    for town_folder in town_folders(folder):
-        town = check_key(town_folder) or load_town(town_folder)
-        if isinstance(town, Municipality):
-            try:
-                municipalities = municipalities.with_town(town)
-            except NumberTakenError as taken:
-                broken[town.key] = (number_mistake(taken, town),)
+def _load_towns(
+    folder: Path, on_progress: Callable[[int, int], None]
+) -> tuple[Municipalities, dict[str, tuple[Mistake, ...]], dict[str, Look]]:
+    folders = town_folders(folder)
+    towns, broken, looks = list[Municipality](), dict[str, tuple[Mistake, ...]](), dict[str, Look]()
+    for town_folder, (found, look) in zip(folders, for_each(_look_at, folders, on_progress), strict=True):
+        looks[town_folder.name] = look
+        if isinstance(found, Municipality):
+            towns.append(found)
         else:
-            broken[town_folder.name] = town
-    return municipalities, broken
+            broken[town_folder.name] = found
+    municipalities, taken = Municipalities.gathered(towns)
+    broken.update((each.second.key, (address_mistake(each, each.second),)) for each in taken)
+    return municipalities, dict(sorted(broken.items())), looks
 
 
-def _check_town_and_people(folder: Path) -> tuple[Mistake, ...]:
+def _look_at(folder: Path) -> tuple[Municipality | tuple[Mistake, ...], Look]:
+    before = signature(str(folder))
     files = read_town_files(folder)
-    town = check_town(files)
-    mistakes = () if isinstance(town, Municipality) else town
-    if files.people is None:
-        return mistakes
-    people = check_people(files.people, rules_of(town) if isinstance(town, Municipality) else _known_rules(files))
-    return mistakes if isinstance(people, People) else (*mistakes, *people)
+    return check_key(folder) or check_town(files), Look(before, files.digest)
+
+
+def _check_all_of_town(folder: Path) -> tuple[Municipality | None, tuple[Mistake, ...]]:
+    """The town, where its YAML files are right, and every mistake of its folder."""
+    files = read_town_files(folder)
+    found = check_town(files)
+    town = found if isinstance(found, Municipality) else None
+    mistakes = found if isinstance(found, tuple) else ()
+    if files.people is not None:
+        people = check_people(files.people, rules_of(town) if town else _known_rules(files))
+        mistakes = mistakes if isinstance(people, People) else (*mistakes, *people)
+    return town, mistakes
+
+
+def _check_key_and_town(folder: Path) -> tuple[Municipality | None, tuple[Mistake, ...]]:
+    town, mistakes = _check_all_of_town(folder)
+    wrong = check_key(folder)
+    return None if wrong else town, (*wrong, *mistakes)
 
 
 def _known_rules(files: TownFiles) -> PeopleRules:
@@ -167,20 +201,32 @@ def _known_rules(files: TownFiles) -> PeopleRules:
     return PeopleRules(known.user_code_digits, known.pin_digits, tuple(known.languages), classes)
 
 
-def number_mistake(taken: NumberTakenError, newcomer: Municipality) -> Mistake:
-    """The mistake in the newcomer's file, with the place of the number that another town has."""
+def address_mistake(taken: AddressTakenError, newcomer: Municipality) -> Mistake:
+    """The mistake in the newcomer's file, with the place of the number, host name or bot that another town has."""
     other = taken.second if taken.first.key == newcomer.key else taken.first
     file = (newcomer.folder or Path()) / MUNICIPALITY
     content = read_bytes(file)
     tree = read_tree(file, content)[0] if isinstance(content, bytes) else None
-    numbers = find(tree, ("numbers",)) if tree else None
-    items = numbers.items if isinstance(numbers, Listing) else ()
-    places = (item.place for item in items if normalise_number(str(plain(item))) == taken.number)
-    place = next(places, START)
+    found = find(tree, (taken.by.value,)) if tree else None
+    written = found.items if isinstance(found, Listing) else (found,) if found else ()
+    place = next((each.place for each in written if _is_address(taken, plain(each))), START)
+    what, own = _ADDRESSES[taken.by]
     message = (
-        f"numbers: {taken.number} reaches the town {shown(other.key)} already; expected a number of this town alone"
+        f"{taken.by}: {taken.address} {what} the town {shown(other.key)} already; expected a {own} of this town alone"
     )
     return Mistake(file, place.line, place.column, message)
+
+
+_ADDRESSES = {
+    By.NUMBER: ("reaches", "number"),
+    By.HOST: ("is the host name of", "host name"),
+    By.BOT: ("is the bot of", "bot"),
+}
+
+
+def _is_address(taken: AddressTakenError, written: object) -> bool:
+    text = str(written)
+    return taken.address == (normalise_number(text) if taken.by is By.NUMBER else text.lower())
 
 
 def check_town(files: TownFiles) -> Municipality | tuple[Mistake, ...]:
@@ -248,6 +294,8 @@ def _municipality(
         kitchen=Kitchen(kitchen.name, kitchen.email) if kitchen else None,
         folder=files.folder,
         people_file=files.people,
+        hosts=tuple(town.hosts),
+        bot=town.bot,
     )
 
 

@@ -4,6 +4,7 @@ Every field may be missing here, so that the rest of a file with a mistake can s
 said once in `REQUIRED` and checked, with everything that needs more than one value, in `check.py`.
 """
 
+import re
 from datetime import date, time
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -30,6 +31,13 @@ EXCEPTIONS_MAX = 1_000
 CUTOFFS_MAX = 1_000
 # A town has a toll-free number, a landline, and a few that it is giving up.
 NUMBERS_MAX = 20
+# A town has one host name, and the one before it for those who kept the address.
+HOSTS_MAX = 10
+# RFC 1035: a whole name, and labels of letters, digits and inner hyphens.
+HOST_CHARACTERS_MAX = 253
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
+# https://core.telegram.org/bots/features#botfather: 5 to 32 Latin letters, digits and underscores, ending in `bot`.
+_BOT = re.compile(r"[a-z][a-z0-9_]{1,28}bot")
 # A school year with its summer centre; a longer range is a slip in the year.
 RANGE_DAYS_MAX = 400
 # What can be keyed without a mistake; towns use 4, 5, 6 and 10.
@@ -152,6 +160,25 @@ def parse_number(value: object) -> str:
     return number
 
 
+def parse_host(value: object) -> str:
+    """A host name in small letters; raises ValueError with what is wrong."""
+    host = value.lower() if isinstance(value, str) else ""
+    if _HOST.fullmatch(host) and len(host) <= HOST_CHARACTERS_MAX:
+        return host
+    raise ValueError(
+        f"{shown(value)} is no host name; expected one without scheme, port or path, as mensa.comune.example.org"
+    )
+
+
+def parse_bot(value: object) -> str:
+    """A Telegram bot's user name in small letters; raises ValueError with what is wrong."""
+    name = value.lower() if isinstance(value, str) else ""
+    if _BOT.fullmatch(name):
+        return name
+    what = f"{shown(value)} is no bot's user name"
+    raise ValueError(f"{what}; expected 5 to 32 letters, digits or _ without the @, ending in bot, as borgo_mensa_bot")
+
+
 def parse_language(value: object) -> str:
     """A language that the line speaks; raises ValueError with what is wrong."""
     if isinstance(value, str) and value in GRAMMARS:
@@ -210,6 +237,8 @@ DietCode = Annotated[
 ]
 Weekday = Annotated[int, BeforeValidator(parse_weekday), WithJsonSchema({"enum": list(WEEKDAYS)})]
 Number = Annotated[str, BeforeValidator(parse_number), _text(r"^\+?[0-9 ./()-]{3,29}$", "800000100")]
+Host = Annotated[str, BeforeValidator(parse_host), _text(r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$", "mensa.example.org")]
+Bot = Annotated[str, BeforeValidator(parse_bot), _text(r"^[A-Za-z][A-Za-z0-9_]{1,28}[Bb][Oo][Tt]$", "borgo_mensa_bot")]
 Language = Annotated[str, BeforeValidator(parse_language), WithJsonSchema({"enum": list(GRAMMARS)})]
 Timezone = Annotated[ZoneInfo, BeforeValidator(parse_timezone), WithJsonSchema({"type": "string"})]
 MailAddress = Annotated[str, BeforeValidator(parse_address), _text(r"^\S+@\S+$", "ufficio@example.org")]
@@ -277,6 +306,8 @@ class MunicipalityShape(Shape):
     timezone: Timezone = ZoneInfo("Europe/Rome")
     languages: list[Language] = Field(["it"], description="What the line speaks; the first is what it answers in")
     numbers: list[Number] = Field([], max_length=NUMBERS_MAX, description="Dialled numbers that reach this town")
+    hosts: list[Host] = Field([], max_length=HOSTS_MAX, description="Host names of this town's pages")
+    bot: Bot | None = Field(None, description="The user name of this town's Telegram bot, without the @")
     user_code_digits: int | None = Field(None, ge=USER_CODE_DIGITS_MIN, le=USER_CODE_DIGITS_MAX)
     look_ahead_days: int = Field(
         60, ge=1, le=LOOK_AHEAD_DAYS_MAX, description="How far ahead a day can be changed (R30)"

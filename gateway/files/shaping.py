@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.files.mistakes import Mistake, is_near, one_of, shown
 from gateway.files.shapes import Shape
-from gateway.files.tree import Listing, Node, Place, Table, Text, Way, find, place_of, place_of_key, plain, without
+from gateway.files.tree import Listing, Node, Place, Table, Text, Way, find, place_of, place_of_key, without
 
 # Taking a mistake out can bring another to light only in the table around it, and tables are five deep.
 ROUNDS_MAX = 10
@@ -48,19 +48,16 @@ def shape(model: type[Model], file: Path, tree: Table) -> tuple[Model, Table, li
 
 def plain_data(annotation: Any, node: Node) -> Any:
     """The tree without places and without what has no value: `exceptions:` is left when the last one is taken out."""
-    match node:
-        case Text():
-            return plain(node)
-        case Listing(_, items):
-            each = _annotation_of_step(annotation, 0)
-            return [plain_data(each, item) for item in items]
-        case Table(_, entries):
-            known = _keys(annotation, ())
-            return {
-                entry.key: plain_data(_annotation_of_step(annotation, entry.key), entry.value)
-                for entry in entries
-                if entry.key not in known or not _is_nothing(entry.value)
-            }
+    if isinstance(node, Text):
+        return node.text
+    fields, other = _inside(annotation)
+    if isinstance(node, Listing):
+        return [plain_data(other, item) for item in node.items]
+    return {
+        entry.key: plain_data(fields.get(entry.key) if fields else other, entry.value)
+        for entry in node.entries
+        if entry.key not in fields or not _is_nothing(entry.value)
+    }
 
 
 def _pruned(tree: Table, ways: set[Way]) -> Table:
@@ -132,20 +129,25 @@ def _keys(model: Any, way: Way) -> list[str]:
     annotation: Any = model
     for step in way:
         annotation = _annotation_of_step(annotation, step)
-    return list(_fields(_inner(annotation)))
+    return list(_inside(annotation)[0])
 
 
 def _annotation_of_step(annotation: Any, step: str | int) -> Any:
-    inner = _inner(annotation)
-    fields = _fields(inner)
-    if fields:
-        return fields.get(str(step))
-    arguments = get_args(inner)
-    return arguments[1 if get_origin(inner) is dict else 0] if arguments else None
+    fields, other = _inside(annotation)
+    return fields.get(str(step)) if fields else other
 
 
 # The annotations of our shapes, which are a few dozen, are looked up at every value of every file.
 @cache
+def _inside(annotation: Any) -> tuple[Mapping[str, Any], Any]:
+    """What stands in a table or list: each key of a table with fixed keys, else what every value is."""
+    inner = _inner(annotation)
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        return {field.alias or name: field.annotation for name, field in inner.model_fields.items()}, None
+    arguments = get_args(inner)
+    return {}, arguments[1 if get_origin(inner) is dict else 0] if arguments else None
+
+
 def _inner(annotation: Any) -> Any:
     """The annotation without `Annotated` and without its None."""
     while get_args(annotation) and get_origin(annotation) not in (dict, list, tuple):
@@ -154,11 +156,7 @@ def _inner(annotation: Any) -> Any:
     return annotation
 
 
-@cache
-def _fields(model: Any) -> Mapping[str, Any]:
-    """The keys of a table and what each is; of what is no table none."""
-    is_table = isinstance(model, type) and issubclass(model, BaseModel)
-    return {field.alias or name: field.annotation for name, field in model.model_fields.items()} if is_table else {}
+_CONTAINERS = (BaseModel, dict, list, tuple)
 
 
 def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tuple[Place, str]]) -> list[Mistake]:
@@ -176,13 +174,17 @@ def _missing(value: object, file: Path, tree: Table, way: Way, dropped: set[tupl
                             Mistake(file, at.line, at.column, f"{shown(key)} is missing; expected {meaning}")
                         )
             for name, field in type(value).model_fields.items():
-                mistakes += _missing(getattr(value, name), file, tree, (*way, field.alias or name), dropped)
+                inner = getattr(value, name)
+                if isinstance(inner, _CONTAINERS):
+                    mistakes += _missing(inner, file, tree, (*way, field.alias or name), dropped)
         case dict():
-            for key, each in value.items():
-                mistakes += _missing(each, file, tree, (*way, key), dropped)
+            for key, inner in value.items():
+                if isinstance(inner, _CONTAINERS):
+                    mistakes += _missing(inner, file, tree, (*way, key), dropped)
         case list() | tuple():
-            for index, each in enumerate(value):
-                mistakes += _missing(each, file, tree, (*way, index), dropped)
+            for index, inner in enumerate(value):
+                if isinstance(inner, _CONTAINERS):
+                    mistakes += _missing(inner, file, tree, (*way, index), dropped)
         case _:
             pass
     return mistakes

@@ -1,7 +1,9 @@
 """A town's files as they stand: read at one moment, and each made into its shape as far as it is right."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -21,6 +23,37 @@ class TownFiles:
     folder: Path
     contents: Mapping[str, bytes | str]
     people: Path | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """A hash of all that was read: what is to be remembered of files by the thousand."""
+        hashed = blake2b(b"people" if self.people else b"", digest_size=16)
+        for name, content in self.contents.items():
+            said = content if isinstance(content, bytes) else content.encode()
+            hashed.update(f"\n{name} {type(content).__name__} {len(said)}\n".encode())
+            hashed.update(said)
+        return hashed.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A town's files as they were looked at: `signature` before reading, `digest` of what was read."""
+
+    signature: int
+    digest: bytes
+
+
+def signature(folder: str) -> int:
+    """Something that changes when a town's files do, without reading them; good within one process."""
+    return hash(tuple(_signature(f"{folder}/{name}") for name in TOWN_FILES))
+
+
+def _signature(file: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def read_town_files(folder: Path) -> TownFiles:

@@ -225,15 +225,19 @@ def quick_tree(file: Path, text: str) -> Table | None:
     try:
         while parser.check_event():
             event = parser.get_event()
+            if type(event) is not ScalarEvent:
+                if not builder.take(event):
+                    return None
             # The parsers do not agree on where nothing stands.
-            if isinstance(event, ScalarEvent) and not event.style and event.value in _NOTHING:
+            elif event.tag is not None or (not event.style and event.value in _NOTHING):
                 return None
-            if not builder.take(event) or builder.mistakes:
-                return None
+            else:
+                mark = event.start_mark
+                builder.put(Text(Place(mark.line + 1, mark.column + 1), event.value))
     # Whatever libyaml finds wrong is found and said by the other parser.
     except Exception:
         return None
-    return builder.root if isinstance(builder.root, Table) else None
+    return builder.root if isinstance(builder.root, Table) and not builder.mistakes else None
 
 
 def _place_at(text: str, index: int) -> Place:
@@ -272,7 +276,7 @@ class _Builder:
                 if event.tag is not None:
                     self._tag(event.tag, place)
                 is_nothing = not event.style and event.value in _NOTHING
-                self._put(Text(place, None if is_nothing else event.value))
+                self.put(Text(place, None if is_nothing else event.value))
             case DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
@@ -284,7 +288,7 @@ class _Builder:
                     return False
             case AliasEvent():
                 self._wrong(place, f"the alias {shown('*' + str(event.anchor))} is not taken; write the value out")
-                self._put(Text(place, None))
+                self.put(Text(place, None))
             case SequenceStartEvent() | MappingStartEvent():
                 self._tag(event.tag, place)
                 if len(self._open) == DEPTH_MAX:
@@ -294,7 +298,7 @@ class _Builder:
                 is_table = isinstance(event, MappingStartEvent)
                 self._open.append(_OpenTable(place) if is_table else _OpenListing(place))
             case SequenceEndEvent() | MappingEndEvent():
-                self._put(self._open.pop().closed())
+                self.put(self._open.pop().closed())
             case _:
                 pass
         return True
@@ -304,7 +308,8 @@ class _Builder:
         if tag is not None and str(tag) != "!":
             self._wrong(place, f"the tag {shown(tag)} is not taken; write the value without it")
 
-    def _put(self, node: Node) -> None:
+    def put(self, node: Node) -> None:
+        """Take a value that is whole."""
         if not self._open:
             self.root = node
             return

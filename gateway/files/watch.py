@@ -12,11 +12,11 @@ from pathlib import Path
 from watchfiles import awatch
 
 from core.desk import Town
-from gateway.files.load import TOWNS, Configuration, check_key, check_town, number_mistake, town_folders
+from gateway.files.load import TOWNS, Configuration, address_mistake, check_key, check_town, town_folders
 from gateway.files.mistakes import Mistake, shown
 from gateway.files.sources import SCHOOLS, TOWN_FILES, TownFiles, read_town_files
 from gateway.files.tree import START, find, place_of, place_of_key, read_tree
-from gateway.municipality import Municipalities, Municipality, NumberTakenError
+from gateway.municipality import AddressTakenError, Municipalities, Municipality
 
 # Between two looks at the files where no event comes: file systems over the network send none, nor does a replaced folder.
 LOOK_EVERY_MS = 500
@@ -151,8 +151,8 @@ class TownsInForce:
         before = calendar.municipality if calendar else None
         try:
             municipalities = self._municipalities.with_town(loaded)
-        except NumberTakenError as taken:
-            mistakes = (*mistakes, number_mistake(taken, loaded))
+        except AddressTakenError as taken:
+            mistakes = (*mistakes, address_mistake(taken, loaded))
         if mistakes:
             self._refuse(key, mistakes)
             return

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.municipality import Municipalities, Municipality, NumberTakenError
+from gateway.municipality import AddressTakenError, Municipalities, Municipality
 from tests.town_files import loaded, write_town
 
 
@@ -27,7 +27,7 @@ def test_a_dialled_number_finds_its_town(borgo: Municipality) -> None:
 
 
 def test_two_towns_cannot_have_one_number(borgo: Municipality) -> None:
-    with pytest.raises(NumberTakenError, match=r"\+390350000200 reaches borgo already"):
+    with pytest.raises(AddressTakenError, match=r"\+390350000200 reaches borgo already"):
         Municipalities([borgo, replace(borgo, key="rocca")])
 
 
