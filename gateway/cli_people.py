@@ -1,21 +1,21 @@
-"""`mensa people`: pupils and guardians taken in from a file."""
+"""`mensa people`: pupils, guardians and cooks taken in from files."""
 
 import asyncio
 import csv
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, TextIO, cast
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
 from core.headcount import Closing
 from core.kitchen import NotDueError
-from core.people import People
+from core.people import Cooks, People, UserCode
 from gateway.cli_options import (
     ANSWER_IS_NO,
     CONFIG,
@@ -28,7 +28,9 @@ from gateway.cli_options import (
     print_json,
     tell,
 )
+from gateway.files.cooks import read_cooks
 from gateway.files.load import Configuration
+from gateway.files.mistakes import Mistake
 from gateway.files.people import read_people
 from gateway.installation import InstallationError, open_installation, sounds_folder
 from gateway.kitchens import close_what_is_due
@@ -39,16 +41,17 @@ from gateway.pin_key import PinKeyError
 from gateway.store.port import ImportReport, StoreError
 from gateway.town_clips import make_clips, summary
 
-people_app = typer.Typer(no_args_is_help=True, help="Pupils and guardians.")
+people_app = typer.Typer(no_args_is_help=True, help="Pupils, guardians and cooks.")
 
 # The letters hold PINs: nobody but the user who asked for them may read the file.
 LETTERS_MODE = 0o600
 LETTERS_HEADER = ("code", "guardian", "PIN")
+COOKS_LETTERS_HEADER = ("code", "schools", "PIN")
 
 
 @people_app.callback()
 def people() -> None:
-    """Pupils and guardians."""
+    """Pupils, guardians and cooks."""
 
 
 @people_app.command(name="import")
@@ -74,12 +77,7 @@ def import_file(
     municipality = choose_town(configuration, town)
     found = read_people(file, municipality)
     if not isinstance(found, People):
-        if as_json:
-            print_json({"ok": False, "mistakes": [{**asdict(each), "file": str(each.file)} for each in found]})
-        else:
-            tell(found)
-            typer.echo(f"{file}: nothing was taken in", err=True)
-        raise typer.Exit(ANSWER_IS_NO)
+        _refuse(file, found, as_json=as_json)
     try:
         with _letters_file(letters) as letter:
             closed, report = asyncio.run(_import(configuration, municipality, found))
@@ -112,6 +110,68 @@ async def _import(
         closed = await close_what_is_due(house.store, desks, clock, cast(Log, get_log()))
         report = await desks.store.import_people(found, house.hasher, lambda: make_pin(municipality.pin_digits))
         return closed, report
+
+
+@people_app.command(name="cooks")
+def import_cooks(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.csv",
+            help="UTF-8, header row code,pin,schools,language; schools parted by blanks, none for all.",
+        ),
+    ],
+    letters: Annotated[
+        Path | None,
+        typer.Option(
+            "--letters", metavar="FILE", help="A new file for the PINs that are made; they appear nowhere else."
+        ),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    town: TownOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in those who may hear the kitchen's counts by phone, in place of those before; all of them or none."""
+    configuration = load_or_exit(config)
+    municipality = choose_town(configuration, town)
+    found = read_cooks(file, municipality)
+    if not isinstance(found, Cooks):
+        _refuse(file, found, as_json=as_json)
+    try:
+        with _letters_file(letters) as letter:
+            pins = asyncio.run(_import_cooks(configuration, municipality, found))
+            if letter is not None:
+                writer = csv.writer(letter)
+                writer.writerow(COOKS_LETTERS_HEADER)
+                writer.writerows(
+                    (each.code, " ".join(each.schools), pins[each.code]) for each in found.cooks if each.code in pins
+                )
+    except OSError as error:
+        fail(f"--letters: {error.filename} cannot be written ({error.strerror}); expected a file that is not there yet")
+    except (StoreError, PinKeyError, InstallationError) as error:
+        fail(f"{error}; nothing was taken in")
+    if as_json:
+        print_json({"ok": True, "town": municipality.key, "cooks": len(found.cooks), "pins_made": len(pins)})
+    else:
+        typer.echo(f"{municipality.name}: {len(found.cooks)} cooks, in place of those before")
+    _tell_pins(len(pins), letters)
+
+
+async def _import_cooks(
+    configuration: Configuration, municipality: Municipality, found: Cooks
+) -> Mapping[UserCode, str]:
+    async with open_installation(configuration, makes_database=True) as house:
+        store = house.store.at(municipality.key)
+        return await store.import_cooks(found.cooks, house.hasher, lambda: make_pin(municipality.pin_digits))
+
+
+def _refuse(file: Path, mistakes: Sequence[Mistake], *, as_json: bool) -> NoReturn:
+    if as_json:
+        print_json({"ok": False, "mistakes": [{**asdict(each), "file": str(each.file)} for each in mistakes]})
+    else:
+        tell(mistakes)
+        typer.echo(f"{file}: nothing was taken in", err=True)
+    raise typer.Exit(ANSWER_IS_NO)
 
 
 def make_pin(digits: int) -> str:
@@ -177,11 +237,15 @@ def _tell_report(
             f"guardians: {report.guardians_added} added, {report.guardians_updated} updated, "
             f"{counts['guardians_kept']} kept"
         )
-    if report.pins and letters is None:
+    _tell_pins(len(report.pins), letters)
+
+
+def _tell_pins(made: int, letters: Path | None) -> None:
+    if made and letters is None:
         typer.echo(
-            f"{len(report.pins)} PINs were made and nobody has them; expected --letters FILE to have them written down, "
+            f"{made} PINs were made and nobody has them; expected --letters FILE to have them written down, "
             "or PINs in the file",
             err=True,
         )
-    elif report.pins:
-        typer.echo(f"{len(report.pins)} PINs were made; they are in {letters}", err=True)
+    elif made:
+        typer.echo(f"{made} PINs were made; they are in {letters}", err=True)

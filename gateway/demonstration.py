@@ -43,7 +43,7 @@ from gateway.installation import (
 )
 from gateway.municipality import Municipality
 from gateway.opening import eve_of_service, recognised
-from gateway.rehearsal import SkippedTimeError, local_instant, parse_instant
+from gateway.rehearsal import SkippedTimeError, TownMistakesError, cooks_of, local_instant, parse_instant
 from gateway.store.engine import database_path, open_store
 from gateway.store.port import StoreError
 from gateway.town_clips import make_clips, summary
@@ -174,7 +174,18 @@ class Demonstration:
             desks = house.desks_of(town)
             digits = town.pin_digits
             await desks.store.import_people(people, house.hasher, lambda: f"{secrets.randbelow(10**digits):0{digits}}")  # noqa: B023
+            await self._enrol_cooks(house, town, people)
             await self._suspend_one(house, town)
+
+    async def _enrol_cooks(self, house: Installation, town: Municipality, people: People) -> None:
+        try:
+            cooks = await asyncio.to_thread(cooks_of, town, people)
+        except TownMistakesError as error:
+            raise DemonstrationFailed(str(error)) from error
+        digits = town.pin_digits
+        await house.store.at(town.key).import_cooks(
+            cooks.cooks, house.hasher, lambda: f"{secrets.randbelow(10**digits):0{digits}}"
+        )
 
     async def _suspend_one(self, house: Installation, town: Municipality) -> None:
         desks = house.desks_of(town)
@@ -301,10 +312,19 @@ def _callers(town: Municipality) -> _Callers:
     for pupil in people.pupils:
         pins = [people.guardians[each].pin for each in pupil.guardians if people.guardians[each].pin]
         if pupil.user_code == code and pins:
-            return _Callers(
-                (*lines.values(), f"with any other it asks: code {code}, PIN {pins[0]}; then 1 1 cancels"), code
-            )
-    return _Callers(tuple(lines.values()), code)
+            lines_of_codes = f"with any other it asks: code {code}, PIN {pins[0]}; then 1 1 cancels"
+            return _Callers((*lines.values(), lines_of_codes, *_cook(town, people)), code)
+    return _Callers((*lines.values(), *_cook(town, people)), code)
+
+
+def _cook(town: Municipality, people: People) -> tuple[str, ...]:
+    """A cook who may hear the counts of most schools."""
+    try:
+        known = [cook for cook in cooks_of(town, people).cooks if cook.pin]
+    except TownMistakesError:
+        return ()
+    cook = min(known, key=lambda each: (bool(each.schools), -len(each.schools)), default=None)
+    return () if cook is None else (f"likewise the kitchen: code {cook.code}, PIN {cook.pin}; it hears the counts",)
 
 
 def _without_ami(configuration: Configuration) -> Configuration:
