@@ -14,7 +14,7 @@ from zlib import crc32
 
 from core.calendar import ServiceCalendar
 from core.headcount import Closing
-from core.kitchen import Due, due_closings, next_cutoff
+from core.kitchen import Due, NotDueError, due_closings, next_cutoff
 from core.ports import Clock
 from gateway.metrics import Metrics
 from gateway.municipality import Municipality
@@ -249,7 +249,12 @@ class DayCloser:
                 return
             if not (looks_first and await _is_closed(desks, due)):
                 at = self._clock_of(desks.municipality()).read()
-                for closing in await desks.kitchen.close(due, at):
+                try:
+                    closings = await desks.kitchen.close(due, at)
+                except NotDueError:
+                    # An edit came while it was looked at: what is due now is the next turn's.
+                    return
+                for closing in closings:
                     self._tell(key, closing)
             for school in due.schools:
                 self._watched[key].through[school] = max(self._watched[key].through.get(school, due.day), due.day)

@@ -46,7 +46,8 @@ class Nodes:
     """This gateway among those on its database.
 
     `reading` is the most doubtful of the towns' clocks, so that no request still to come is decided before what is said to be
-    settled. `configuration` gives the hash of the towns' files in force, and how many towns there are.
+    settled. `configuration` gives the hash of the towns' files in force, and how many towns there are; a command that only
+    waits for the others has none.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Nodes:
             configuration, towns = self._configuration()
             self._known = await self._store.beat(Node(self.name, now, settled, configuration, towns))
         lately = self._seen_lately(now)
-        if len({node.configuration for node in lately}) > 1:
+        if len({node.configuration for node in lately if node.configuration}) > 1:
             self._differ_since = self._differ_since or now
         else:
             self._differ_since = None
@@ -148,7 +149,11 @@ class Nodes:
                 else None
             )
         if self._differ_since is not None:
-            runs = ", ".join(f"{node.configuration[:HASH_SHOWN]} on {node.node}" for node in self._seen_lately(now))
+            runs = ", ".join(
+                f"{node.configuration[:HASH_SHOWN]} on {node.node}"
+                for node in self._seen_lately(now)
+                if node.configuration
+            )
             lasts = now - self._differ_since
             parts["configuration"] = (
                 f"the gateways go by different files for {lasts // timedelta(seconds=1)} s: {runs}; "
