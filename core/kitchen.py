@@ -1,6 +1,6 @@
 """The kitchen's desk: the count so far, and the day closing that makes it final once, with the order that tells it (R25)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -41,7 +41,20 @@ def due_closings(
             if since < cutoff and at.is_past(cutoff) and served_classes(calendar, school, day):
                 found.setdefault((cutoff, day), []).append(school)
             day += ONE_DAY
-    return tuple(Due(cutoff, day, tuple(schools)) for (cutoff, day), schools in sorted(found.items()))
+    return _in_order(found)
+
+
+def closings_of(calendar: ServiceCalendar, day: date) -> tuple[Due, ...]:
+    """All closings of one day, in their order, whether or not they are due or made."""
+    found: dict[tuple[datetime, date], list[str]] = {}
+    for school in sorted(calendar.schools):
+        if served_classes(calendar, school, day):
+            found.setdefault((calendar.cutoff(school, day), day), []).append(school)
+    return _in_order(found)
+
+
+def _in_order(schools: Mapping[tuple[datetime, date], Sequence[str]]) -> tuple[Due, ...]:
+    return tuple(Due(cutoff, day, tuple(schools[cutoff, day])) for cutoff, day in sorted(schools))
 
 
 def next_cutoff(calendar: ServiceCalendar, at: Reading) -> datetime | None:

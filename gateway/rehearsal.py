@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 from core.access import Actor
 from core.changes import Presence
 from core.desk import Action, Bland, Cancel, Request, Resume, Suspend, Undo
+from core.headcount import EATS
+from core.kitchen import closings_of
 from core.outcomes import ABANDONED, FAILED, INFORMED, LOCKED, NOT_IDENTIFIED, Accepted, Outcome, Refused, Unchanged
 from core.people import Cooks, People, Pupil, UserCode
 from core.window import Channel
@@ -43,10 +45,10 @@ OUTCOMES = frozenset(
 INSTANT = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)[ T](?P<time>\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(?:\s+(?:±|\+-)(?P<bound>\d+)ms)?"
 )
+MEALS = re.compile(r"(?P<what>present|bland|diet:\S+)=(?P<meals>\d{1,6})")
+VERBS = ("town", "at", "call", "heard", "outcome", "presence", "portal", "telegram", "close", "headcount")
 # What later parts of the product bring.
 NOT_YET = {
-    "close": "day closing is not part of this version yet",
-    "headcount": "day closing is not part of this version yet",
     "credit": "the ledger is not part of this version yet",
 }
 
@@ -111,7 +113,21 @@ class ExpectPresence:
     presence: Presence
 
 
-Doing = InTown | At | Call | Ask | ExpectHeard | ExpectOutcome | ExpectPresence
+@dataclass(frozen=True, slots=True)
+class Close:
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectHeadcount:
+    """The meals of a school's day: those of each word that the file names, as `present`, `bland` or `diet:C`."""
+
+    school: str
+    day: date
+    meals: tuple[tuple[str, int], ...]
+
+
+Doing = InTown | At | Call | Ask | Close | ExpectHeard | ExpectOutcome | ExpectPresence | ExpectHeadcount
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +220,28 @@ def _parse_step(verb: str, words: list[str]) -> Doing:
             return ExpectPresence(_code(words, 0), _day(words, 1), Presence(words[2]))
         case "portal" | "telegram":
             return Ask(Channel(verb), _code(words, 0), _parse_action(words))
+        case "close":
+            _count(words, 1, 1, "close DAY")
+            return Close(_day(words, 0))
+        case "headcount":
+            _count(words, 3, None, "headcount SCHOOL DAY present=MEALS|bland=MEALS|diet:CODE=MEALS…")
+            return ExpectHeadcount(words[0], _day(words, 1), _parse_meals(words))
         case _ if verb in NOT_YET:
             raise _Wrong(0, f"{verb}: {NOT_YET[verb]}")
         case _:
-            verbs = ["town", "at", "call", "heard", "outcome", "presence", "portal", "telegram", *NOT_YET]
-            raise _Wrong(0, f"unknown step {shown(verb)}; {one_of(verb, verbs)}")
+            raise _Wrong(0, f"unknown step {shown(verb)}; {one_of(verb, (*VERBS, *NOT_YET))}")
+
+
+def _parse_meals(words: list[str]) -> tuple[tuple[str, int], ...]:
+    meals: dict[str, int] = {}
+    for place, word in enumerate(words[2:], 3):
+        found = MEALS.fullmatch(word)
+        if found is None:
+            raise _Wrong(place, f"{shown(word)} is no count; expected one such as present=21, bland=1 or diet:C=2")
+        if found["what"] in meals:
+            raise _Wrong(place, f"{found['what']} is counted twice; expected it once")
+        meals[found["what"]] = int(found["meals"])
+    return tuple(meals.items())
 
 
 def _parse_at(words: list[str]) -> At:
@@ -469,6 +502,12 @@ class Stage:
                 [found] = await self._here().desks.booking.presences(pupil, day, day)
                 if found.presence is not presence:
                     self._fail(step, presence, found.presence)
+            case Close(day):
+                await self._close(day)
+            case ExpectHeadcount(school, day, meals):
+                counted = tuple([(what, await self._meals(school, day, what)) for what, _ in meals])
+                if counted != meals:
+                    self._fail(step, _shown_meals(meals), _shown_meals(counted))
 
     def _fail(self, step: Step, expected: str, found: str) -> None:
         self.failures.append(Failure(self.file, step.line, step.verb, expected, found))
@@ -510,12 +549,40 @@ class Stage:
         )
         return outcome
 
+    async def _close(self, day: date) -> None:
+        """Move the clock just past each cutoff of the day for which it is not yet, and close the schools that have it."""
+        town = self._here()
+        calendar = town.municipality.town.calendar
+        dues = closings_of(calendar, day)
+        if not dues:
+            raise LookupError(f"no school of {town.municipality.key} is served on {day}; expected a service day")
+        for due in dues:
+            now = self.clock.read()
+            if not now.is_past(due.cutoff):
+                self.clock.set(due.cutoff + now.bound + datetime.resolution, now.bound)
+            self._has_time = True
+            await town.desks.kitchen.close(due, self.clock.read())
+
+    async def _meals(self, school: str, day: date, what: str) -> int:
+        town = self._here()
+        schools = town.municipality.town.calendar.schools
+        if school not in schools:
+            raise LookupError(f"{town.municipality.key} has no school {shown(school)}; {one_of(school, schools)}")
+        headcount, _ = await town.desks.kitchen.headcount(school, day)
+        if what in EATS:
+            return headcount.meals_of(Presence(what))
+        return headcount.meals_by_diet().get(what.partition(":")[2], 0)
+
     async def _pupil(self, code: UserCode) -> Pupil:
         town = self._here()
         pupil = await town.desks.pupil(code)
         if pupil is None:
             raise LookupError(f"unknown user code {code}; expected one of {town.municipality.key}'s people.csv")
         return pupil
+
+
+def _shown_meals(meals: Sequence[tuple[str, int]]) -> str:
+    return " ".join(f"{what}={number}" for what, number in meals)
 
 
 def _in_order(expected: Sequence[str], found: Sequence[str]) -> bool:

@@ -110,8 +110,55 @@ def test_a_file_that_comes_back_to_a_town_finds_what_was_changed_there(config: P
     assert (result.stdout, result.exit_code) == ("", 0)
 
 
+def test_a_wrong_count_is_told_with_what_was_counted(config: Path, tmp_path: Path) -> None:
+    steps = "headcount primaria 2026-11-24 present=3\nclose 2026-11-24\n"
+    steps += "headcount primaria 2026-11-24 present=4 bland=0 diet:C=1\n"
+    file = written(tmp_path, BEGIN + steps)
+
+    result = rehearse(config, file)
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"{file}:5: headcount: expected present=4 bland=0 diet:C=1, found present=3 bland=0 diet:C=0"
+    ]
+
+
+def test_a_school_or_a_day_of_which_nothing_is_counted_is_a_mistake_of_its_line(config: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, BEGIN + "close 2026-11-29\nheadcount prmaria 2026-11-24 present=3\n")
+
+    result = rehearse(config, file)
+
+    assert result.exit_code == 1
+    closing, counting = result.stdout.splitlines()
+    assert closing == f"{file}:3:1: close: no school of esempio is served on 2026-11-29; expected a service day"
+    assert counting == f"{file}:4:1: headcount: esempio has no school 'prmaria'; did you mean 'primaria'?"
+
+
+@pytest.mark.parametrize(
+    ("step", "column", "text"),
+    [
+        ("close", 6, "expected: close DAY"),
+        ("close today", 7, "expected a date"),
+        ("headcount primaria 2026-11-24", 30, "expected: headcount SCHOOL DAY"),
+        ("headcount primaria 2026-11-24 meals=3", 31, "'meals=3' is no count"),
+        ("headcount primaria 2026-11-24 present=", 31, "'present=' is no count"),
+        ("headcount primaria 2026-11-24 present=-1", 31, "is no count"),
+        ("headcount primaria 2026-11-24 diet:=1", 31, "is no count"),
+        ("headcount primaria 2026-11-24 present=1 present=2", 41, "present is counted twice"),
+    ],
+)
+def test_R25_a_step_of_a_day_closing_that_is_not_understood_says_what_it_expects(
+    step: str, column: int, text: str
+) -> None:
+    steps, [mistake] = parse(step, FILE)
+
+    assert steps == []
+    assert mistake.column == column
+    assert text in mistake.message
+
+
 def test_mistakes_are_all_told_with_their_places_and_nothing_is_run(config: Path, tmp_path: Path) -> None:
-    file = written(tmp_path, BEGIN + "presence 50003 2026-02-30 present\nclose 2026-11-24\n  outcome canceled # no\n")
+    file = written(tmp_path, BEGIN + "presence 50003 2026-02-30 present\ncredit 50003 500\n  outcome canceled # no\n")
 
     result = rehearse(config, file, "--json")
 
