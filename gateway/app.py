@@ -23,6 +23,8 @@ from gateway.metrics import Metrics
 from gateway.municipality import Municipality
 from gateway.nodes import ConfigurationHash, Nodes
 from gateway.numbers import normalise_number
+from gateway.post.opening import open_post
+from gateway.post.worker import Post
 from gateway.store.port import StoreError
 from gateway.telephone import TownDesks, greeting_of, open_desks
 from gateway.web.health import health_app
@@ -72,6 +74,7 @@ class Hallway:
             now=house.now,
             log=log,
             metrics=self._metrics,
+            on_order=self._wake_post,
         )
         self._call_log = CallLog(
             house.store,
@@ -97,6 +100,7 @@ class Hallway:
         self._metrics.watch("agi_sessions", "Calls that this gateway guides", lambda: self._agi.sessions)
         self._metrics.watch("nodes", "Gateways on this database that were seen lately", lambda: len(self._nodes.lately))
         self._metrics.watch("ami_connected", "Whether Asterisk tells of its calls", lambda: int(self._hears_asterisk()))
+        self._post: Post | None = None
         self._is_ready = False
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -118,6 +122,7 @@ class Hallway:
             self._kept_up("calendars", self._towns.watch),
             self._kept_up("call_log", self._call_log.run),
             self._kept_up("nodes", self._nodes.run),
+            self._kept_up("post", self._carry_post),
         ]
         if self._ami is not None:
             parts.append(self._kept_up("ami", self._ami.run))
@@ -259,6 +264,20 @@ class Hallway:
         except (StoreError, TimeoutError, OSError) as fault:
             self._log.warning("node_not_left", node=self._node, fault=f"{type(fault).__name__}: {fault}")
 
+    # The post
+
+    async def _carry_post(self) -> None:
+        self._post = await open_post(self._house, self._town_in_force, self._log)
+        await self._post.run()
+
+    def _wake_post(self) -> None:
+        if self._post is not None:
+            self._post.wake()
+
+    def _town_in_force(self, key: str) -> Municipality | None:
+        in_force = self._towns.calendar(key)
+        return in_force.municipality if in_force else None
+
     # How we are
 
     def _clock_limits(self) -> Mapping[str, timedelta]:
@@ -267,6 +286,8 @@ class Hallway:
     async def _health(self) -> Mapping[str, str | None]:
         parts: dict[str, str | None] = {"store": await self._store_fault(), "telephone": None, "clock": None}
         parts |= self._nodes.health()
+        addresses = any(town.kitchen is not None and town.kitchen.email for town in self._towns.municipalities)
+        parts["post"] = self._post.wrong(addresses) if self._post is not None else "it has not begun yet; orders wait"
         if self._ami is not None and not self._ami.connected:
             parts["telephone"] = "Asterisk's event link is down; calls are served, their log waits for it"
         for town in self._towns.municipalities:

@@ -63,6 +63,7 @@ class DayCloser:
     """The ticker of one gateway. `run` lasts until `stop`; `close_due` is one turn of it.
 
     `towns` gives the keys of all towns in force, `desks_of` the desks of one, None for a town that is gone.
+    `on_order` is called when an order may have come into the outbox.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class DayCloser:
         log: Log,
         metrics: Metrics,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_order: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._nodes = nodes
@@ -86,6 +88,7 @@ class DayCloser:
         self._log = log
         self._metrics = metrics
         self._sleep = sleep
+        self._on_order = on_order
         self._watched: dict[str, _Watched] = {}
         # When to look at which town. An entry that is not the town's `look_at` any more is passed over.
         self._looks: list[tuple[datetime, str]] = []
@@ -256,6 +259,7 @@ class DayCloser:
                     return
                 for closing in closings:
                     self._tell(key, closing)
+                self._on_order()
             for school in due.schools:
                 self._watched[key].through[school] = max(self._watched[key].through.get(school, due.day), due.day)
 

@@ -41,7 +41,7 @@ HOMES = {
     "alembic": {"gateway.store"},
     "asyncpg": {"gateway.store"},
     "holidays": {"gateway.files"},
-    "jinja2": {"gateway.asterisk"},
+    "jinja2": {"gateway.asterisk", "gateway.post"},
     "ntplib": {"gateway.clock"},
     "numpy": {"gateway.audio", "gateway.kokoro"},
     "onnxruntime": {"gateway.kokoro"},

@@ -1,0 +1,1 @@
+"""The post: what the outbox holds is put into words, and carried to whom it is for."""
