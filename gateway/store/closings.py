@@ -225,7 +225,7 @@ def add_closing(transaction: Transaction, municipality: int, new: Closing) -> No
     of_closing = {**here, "closing": transaction.run(INSERT_CLOSING, values)}
     for count in headcount.counts:
         kind = count.kind.value
-        transaction.run(
+        transaction.add(
             INSERT_COUNT,
             {
                 **of_closing,
@@ -236,13 +236,13 @@ def add_closing(transaction: Transaction, municipality: int, new: Closing) -> No
             },
         )
     for change in headcount.changes:
-        transaction.run(
+        transaction.add(
             INSERT_COUNTED_CHANGE,
             {**of_closing, "pupil": change.pupil, "presence": change.presence.value, "change": change.change},
         )
     for tray in headcount.trays:
         kind = tray.kind.value
-        transaction.run(
+        transaction.add(
             INSERT_TRAY,
             {**of_closing, "pupil": tray.pupil, "class_group": tray.class_group, "kind": kind, "diet_code": tray.diet},
         )

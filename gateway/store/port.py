@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from enum import StrEnum
-from typing import Any, Protocol
+from enum import Enum, StrEnum
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Delete, Insert, Select, Update
 
 from core.headcount import Closing
 from core.people import GuardianId, People, Pupil, PupilId, UserCode
+from core.people import NewCook as NewCook
 from core.ports import NewMessage, NothingStoredError, PinHasher, Refusal, TownStore
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
@@ -51,6 +52,10 @@ class StoreSetupError(StoreError):
     """The store cannot be used as it stands: its address, its file or its version."""
 
 
+Statement = Select[Any] | Insert | Update | Delete
+Asked = tuple[Select[Any], Mapping[str, object]]
+
+
 class Transaction(Protocol):
     """A database's transaction as one request sees it: Core statements with their values."""
 
@@ -60,8 +65,85 @@ class Transaction(Protocol):
     def run(self, statement: Insert | Update | Delete, values: Mapping[str, object]) -> int:
         """Run an INSERT, UPDATE or DELETE; the id of the row that an INSERT has added."""
 
+    def add(self, statement: Insert, values: Mapping[str, object]) -> None:
+        """Run an INSERT whose row's id nobody asks for, at the latest before anything else is read."""
+
     def savepoint(self) -> AbstractContextManager[None]:
         """All of what is written inside, or, where it raises, nothing of it."""
+
+
+class Lane(Enum):
+    """Whose turn it is: events of the call log wait until no change does."""
+
+    CHANGE = "change"
+    LOG = "log"
+
+
+def _nothing_asked(_: int) -> Sequence[Asked]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What of a municipality a request needs to itself, so that a database with many writers may run others beside it.
+
+    All of it where `is_whole`: no other request of the municipality runs meanwhile. Otherwise the `pupils` and what the
+    `words` name; such a request reads what `asks` says, given the municipality's id, and adds rows.
+    """
+
+    is_whole: bool = False
+    pupils: tuple[PupilId, ...] = ()
+    words: tuple[str, ...] = ()
+    asks: Callable[[int], Sequence[Asked]] = _nothing_asked
+
+
+WHOLE_TOWN = Reach(is_whole=True)
+# What a request of the installation has to itself where it names nothing smaller.
+INSTALLATION = "installation"
+
+Answer = TypeVar("Answer")
+
+
+class Writer(Protocol):
+    """Runs requests, each in a transaction, and answers once that is durable (R18); raises `StoreError`.
+
+    What a request raises is raised to whoever sent it, and fails no other. Cancelling whoever waits cancels nothing: what has
+    been accepted is run. A request may be run again when its transaction was lost, so it changes nothing but the database.
+    """
+
+    async def write(
+        self, work: Callable[[Transaction], Answer], lane: Lane = Lane.CHANGE, alone: str = INSTALLATION
+    ) -> Answer:
+        """A request of the installation; two of the same `alone` run one after the other."""
+
+    async def write_in(
+        self,
+        known: int | None,
+        claim: Callable[[Transaction], int],
+        work: Callable[[Transaction, int], Answer],
+        reach: Reach,
+    ) -> tuple[int, Answer]:
+        """A request of the municipality with the `known` id, or the one that `claim` finds or makes; that id, and the answer."""
+
+    async def settle(self) -> None:
+        """Wait until every request taken before has been kept or has failed."""
+
+    async def close(self) -> None:
+        """Run what was accepted, then take nothing more. Raises `StoreBusyError` when that takes too long."""
+
+
+class Readers(Protocol):
+    """Run statements beside the writer."""
+
+    async def rows(
+        self, asked: Sequence[tuple[Statement, Mapping[str, object]]], within: int | None = None
+    ) -> Sequence[Sequence[Sequence[Any]]]:
+        """What each statement finds, all of one moment: rows of the municipality `within` alone, where one is given.
+
+        Raises `StoreBusyError`, `StoreClosedError`, `StoreFaultError`.
+        """
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +202,6 @@ class ImportReport:
     guardians_added: int
     guardians_updated: int
     pins: tuple[MadePin, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NewCook:
-    """A cook as enrolled from a file; `pin` is None where one is to be made or kept, `schools` empty for every school."""
-
-    code: UserCode
-    pin: str | None = field(repr=False)
-    schools: tuple[str, ...]
-    language: str
 
 
 class MessageState(StrEnum):

@@ -38,20 +38,27 @@ from gateway.store.enrolment import GuardianRecord, PupilRecord, enrol, match_gu
 from gateway.store.port import (
     CALL_EVENTS_BATCH,
     CALL_EVENTS_PAGE,
+    INSTALLATION,
     MESSAGES_PAGE,
+    WHOLE_TOWN,
+    Asked,
     CallEventFilter,
     CallEventRow,
     ImportReport,
+    Lane,
     Message,
     MessageState,
     NewCallEvent,
     NewCook,
     Node,
     OutboxState,
+    Reach,
+    Readers,
+    Statement,
     StoreConflictError,
     Transaction,
+    Writer,
 )
-from gateway.store.sqlite import Lane, SqliteReaders, SqliteWriter, Statement
 from gateway.store.tables import (
     call_events,
     changes,
@@ -66,6 +73,8 @@ from gateway.store.tables import (
 
 Answer = TypeVar("Answer")
 
+# What a request has to itself that only wants to know its municipality's id.
+NOTHING = Reach()
 # Ids in one statement: a family needs a few, a whole town takes a statement for each so many.
 IDS_PER_STATEMENT = 512
 
@@ -212,7 +221,7 @@ UPDATE_SETTING = update(settings).where(settings.c.key == bindparam("of"))
 class SqlStore:
     """One installation's store in a database; made by `gateway.store.engine.open_store`."""
 
-    def __init__(self, url: str, writer: SqliteWriter, readers: SqliteReaders, migrate: Callable[[], None]) -> None:
+    def __init__(self, url: str, writer: Writer, readers: Readers, migrate: Callable[[], None]) -> None:
         self._url = url
         self._writer = writer
         self._readers = readers
@@ -233,7 +242,7 @@ class SqlStore:
 
     async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
         towns = {event.town for event in events if event.town is not None}
-        ids = {town: await self.write_in(town, lambda _, municipality: municipality) for town in towns}
+        ids = {town: await self.write_in(town, lambda _, municipality: municipality, NOTHING) for town in towns}
         values = [rows.call_event_values(None if each.town is None else ids[each.town], each) for each in events]
 
         for start in range(0, len(values), CALL_EVENTS_BATCH):
@@ -242,7 +251,7 @@ class SqlStore:
             def add(transaction: Transaction, batch: Sequence[rows.Values] = batch) -> None:
                 with transaction.savepoint():
                     for event in batch:
-                        transaction.run(INSERT_CALL_EVENT, event)
+                        transaction.add(INSERT_CALL_EVENT, event)
 
             await self.write(add, Lane.LOG)
 
@@ -264,8 +273,7 @@ class SqlStore:
         return tuple(rows.call_event(row) for row in (reversed(found) if newest else found))
 
     async def settle(self) -> None:
-        # The writer takes requests in their order, so whoever waited before this one has been answered after it.
-        await self.write(lambda _: None)
+        await self._writer.settle()
 
     async def closings_since(self, towns: Sequence[str], at: datetime) -> Mapping[str, datetime]:
         def claim(transaction: Transaction) -> Mapping[str, datetime]:
@@ -281,7 +289,7 @@ class SqlStore:
         # At every start but a town's first there is nothing to write, and thousands to read.
         said = {key: since for key, since in await self.read(SELECT_ALL_CLOSINGS_SINCE, {}) if since is not None}
         unsaid = [town for town in towns if town not in said]
-        claimed = await self.write(claim) if unsaid else {}
+        claimed = await self.write(claim, alone="municipalities") if unsaid else {}
         return {town: claimed.get(town) or said[town] for town in towns}
 
     async def closed_through(self) -> Mapping[str, Mapping[str, date]]:
@@ -300,10 +308,10 @@ class SqlStore:
             others = [each for each in known if each.node != node.node]
             return tuple(sorted([*others, node], key=lambda each: each.node))
 
-        return await self.write(say)
+        return await self.write(say, alone="nodes")
 
     async def leave(self, node: str) -> None:
-        await self.write(lambda transaction: transaction.run(outbox.DELETE_NODE, {"of": node}))
+        await self.write(lambda transaction: transaction.run(outbox.DELETE_NODE, {"of": node}), alone="nodes")
 
     async def take_messages(self, now: datetime, until: datetime, limit: int) -> tuple[Message, ...]:
         def take(transaction: Transaction) -> tuple[Message, ...]:
@@ -316,11 +324,13 @@ class SqlStore:
         # Nobody polls through the write lock: most of the time nothing is due.
         if not await self.read(outbox.SELECT_DUE_MESSAGES, {"now": now, "most": 1}):
             return ()
-        return await self.write(take)
+        return await self.write(take, alone="messages")
 
     async def message_sent(self, message_id: int, at: datetime) -> None:
         values = {"of": message_id, "state": MessageState.SENT.value, "sent": at, "fault": None}
-        await self.write(lambda transaction: transaction.run(outbox.MESSAGE_SENT, values))
+        await self.write(
+            lambda transaction: transaction.run(outbox.MESSAGE_SENT, values), alone=f"message {message_id}"
+        )
 
     async def message_failed(self, message_id: int, fault: str, again: datetime | None) -> None:
         values: rows.Values = {"of": message_id, "fault": fault}
@@ -329,7 +339,7 @@ class SqlStore:
         else:
             values |= {"due": again}
         failed = outbox.MESSAGE_DEAD if again is None else outbox.MESSAGE_FAILED
-        await self.write(lambda transaction: transaction.run(failed, values))
+        await self.write(lambda transaction: transaction.run(failed, values), alone=f"message {message_id}")
 
     async def retry_message(self, message_id: int, at: datetime) -> bool:
         def retry(transaction: Transaction) -> bool:
@@ -340,7 +350,7 @@ class SqlStore:
             transaction.run(outbox.RETRY_MESSAGE, waiting)
             return True
 
-        return await self.write(retry)
+        return await self.write(retry, alone=f"message {message_id}")
 
     async def messages(
         self, state: MessageState | None = None, *, town: str | None = None, limit: int = MESSAGES_PAGE
@@ -386,19 +396,23 @@ class SqlStore:
 
     # What the towns work with.
 
-    async def write(self, work: Callable[[Transaction], Answer], lane: Lane = Lane.CHANGE) -> Answer:
-        """Run `work` in a durable transaction. Raises `StoreError`, and what `work` raises."""
-        return await self._writer.write(work, lane)
+    async def write(
+        self, work: Callable[[Transaction], Answer], lane: Lane = Lane.CHANGE, alone: str = INSTALLATION
+    ) -> Answer:
+        """Run `work` in a durable transaction; two of the same `alone` run one after the other.
+
+        Raises `StoreError`, and what `work` raises.
+        """
+        return await self._writer.write(work, lane, alone)
 
     async def read(self, statement: Statement, values: Mapping[str, object]) -> Sequence[rows.Row]:
-        """What one statement finds, of one moment. Raises `StoreBusyError`, `StoreFaultError`."""
-        return await self._readers.rows(statement, values)
+        """What one statement finds in the whole installation. Raises `StoreBusyError`, `StoreFaultError`."""
+        [found] = await self._readers.rows([(statement, values)])
+        return found
 
-    async def read_together(
-        self, asked: Sequence[tuple[Select[Any], Mapping[str, object]]]
-    ) -> Sequence[Sequence[rows.Row]]:
-        """What several statements find, all of one moment. Raises `StoreBusyError`, `StoreFaultError`."""
-        return await self._readers.rows_together(asked)
+    async def read_in(self, municipality: int, asked: Sequence[Asked]) -> Sequence[Sequence[rows.Row]]:
+        """What statements find, all of one moment, in one municipality. Raises `StoreBusyError`, `StoreFaultError`."""
+        return await self._readers.rows(asked, municipality)
 
     async def municipality(self, key: str) -> int | None:
         """The id of a municipality, None while nothing of it is kept."""
@@ -407,21 +421,16 @@ class SqlStore:
                 self._municipalities[key] = id_
         return self._municipalities.get(key)
 
-    async def write_in(self, town: str, work: Callable[[Transaction, int], Answer]) -> Answer:
+    async def write_in(
+        self, town: str, work: Callable[[Transaction, int], Answer], reach: Reach = WHOLE_TOWN
+    ) -> Answer:
         """Run `work` with the id of a municipality, which comes into being by that.
 
         Nothing is awaited before the request is on its way, so that whoever hangs up from here on has made it (R18).
         """
-        known = self._municipalities.get(town)
-        if known is not None:
-            return await self.write(lambda transaction: work(transaction, known))
-
-        def claim_first(transaction: Transaction) -> tuple[int, Answer]:
-            with transaction.savepoint():
-                municipality = _claim_municipality(transaction, town)
-                return municipality, work(transaction, municipality)
-
-        self._municipalities[town], answer = await self.write(claim_first)
+        self._municipalities[town], answer = await self._writer.write_in(
+            self._municipalities.get(town), lambda transaction: _claim_municipality(transaction, town), work, reach
+        )
         return answer
 
 
@@ -488,7 +497,12 @@ class SqlTown:
                 _add(transaction, municipality, entries)
             return answer
 
-        return await self._store.write_in(self._key, work)
+        def asks(municipality: int) -> Sequence[Asked]:
+            histories = [_history_asked(municipality, pupil) for pupil in dict.fromkeys(pupils)]
+            wanted = closings.closed_days_wanted(municipality, schools)
+            return [*histories, *((closings.SELECT_CLOSED_DAYS, values) for _, values in wanted)]
+
+        return await self._store.write_in(self._key, work, Reach(pupils=tuple(pupils), asks=asks))
 
     async def closed_days(self, schools: Mapping[str, date]) -> ClosedDays:
         municipality = await self._store.municipality(self._key)
@@ -496,7 +510,7 @@ class SqlTown:
             return NONE_CLOSED
         return closings.closed_days(
             [
-                (school, await self._store.read(closings.SELECT_CLOSED_DAYS, values))
+                (school, (await self._store.read_in(municipality, [(closings.SELECT_CLOSED_DAYS, values)]))[0])
                 for school, values in closings.closed_days_wanted(municipality, schools)
             ]
         )
@@ -506,7 +520,7 @@ class SqlTown:
         if municipality is None:
             return Roll(())
         asked = closings.rolls_asked(municipality, [school], day, tray_diets)
-        return closings.rolls([school], await self._store.read_together(asked))[school]
+        return closings.rolls([school], await self._store.read_in(municipality, asked))[school]
 
     async def closing(self, school: str, day: date) -> Closing | None:
         for row in await self._read(closings.SELECT_CLOSING, {"school": school, "day": day}):
@@ -542,7 +556,7 @@ class SqlTown:
                 for closing in added.closings:
                     closings.add_closing(transaction, municipality, closing)
                 for message in added.messages:
-                    transaction.run(outbox.INSERT_MESSAGE, outbox.message_values(municipality, message))
+                    transaction.add(outbox.INSERT_MESSAGE, outbox.message_values(municipality, message))
             return answer
 
         return await self._store.write_in(self._key, work)
@@ -569,7 +583,7 @@ class SqlTown:
         def work(transaction: Transaction, municipality: int) -> Message:
             wanted = {"municipality": municipality, "key": message.key}
             if not transaction.rows(outbox.SELECT_MESSAGE_BY_KEY, wanted):
-                transaction.run(outbox.INSERT_MESSAGE, outbox.message_values(municipality, message))
+                transaction.add(outbox.INSERT_MESSAGE, outbox.message_values(municipality, message))
             [row] = transaction.rows(outbox.SELECT_MESSAGE_BY_KEY, wanted)
             return outbox.message(row)
 
@@ -583,18 +597,21 @@ class SqlTown:
         since: datetime,
         caller_since: datetime,
     ) -> Answer:
-        def work(transaction: Transaction, municipality: int) -> Answer:
+        def asks(municipality: int) -> Sequence[Asked]:
             of_code = {"municipality": municipality, "code_digest": code_digest, "since": since}
             of_caller = {"municipality": municipality, "caller_digest": caller_digest, "since": caller_since}
-            for_code = tuple(at for (at,) in transaction.rows(SELECT_WRONG_FOR_CODE, of_code))
+            return (SELECT_WRONG_FOR_CODE, of_code), (COUNT_CODES_OF_CALLER, of_caller)
+
+        def work(transaction: Transaction, municipality: int) -> Answer:
             # No caller's digest equals NULL, so callers without a number count as none.
-            ((codes,),) = transaction.rows(COUNT_CODES_OF_CALLER, of_caller)
-            wrong, answer = decide(Attempts(for_code, codes))
+            wrong_ones, ((codes,),) = [transaction.rows(*each) for each in asks(municipality)]
+            wrong, answer = decide(Attempts(tuple(at for (at,) in wrong_ones), codes))
             if wrong is not None:
-                transaction.run(INSERT_WRONG_ANSWER, rows.wrong_answer_values(municipality, wrong))
+                transaction.add(INSERT_WRONG_ANSWER, rows.wrong_answer_values(municipality, wrong))
             return answer
 
-        return await self._store.write_in(self._key, work)
+        words = tuple(digest for digest in (code_digest, caller_digest) if digest is not None)
+        return await self._store.write_in(self._key, work, Reach(words=words, asks=asks))
 
     async def import_people(self, people: People, hasher: PinHasher, make_pin: Callable[[], str]) -> ImportReport:
         def work(transaction: Transaction, municipality: int) -> ImportReport:
@@ -614,7 +631,8 @@ class SqlTown:
         municipality = await self._store.municipality(self._key)
         if municipality is None:
             return ()
-        return await self._store.read(statement, {"municipality": municipality, **values})
+        [found] = await self._store.read_in(municipality, [(statement, {"municipality": municipality, **values})])
+        return found
 
 
 def _claim_municipality(transaction: Transaction, key: str) -> int:
@@ -640,15 +658,18 @@ def _family(found: Sequence[rows.Row]) -> Family | None:
 
 
 def _history(transaction: Transaction, municipality: int, pupil: PupilId) -> History:
-    found = transaction.rows(SELECT_HISTORY, {"municipality": municipality, "pupil": pupil})
-    return tuple(rows.change(row) for row in found)
+    return tuple(rows.change(row) for row in transaction.rows(*_history_asked(municipality, pupil)))
+
+
+def _history_asked(municipality: int, pupil: PupilId) -> Asked:
+    return SELECT_HISTORY, {"municipality": municipality, "pupil": pupil}
 
 
 def _add(transaction: Transaction, municipality: int, entries: Entries) -> None:
     for change in entries.changes:
-        transaction.run(INSERT_CHANGE, rows.change_values(municipality, change))
+        transaction.add(INSERT_CHANGE, rows.change_values(municipality, change))
     for refusal in entries.refusals:
-        transaction.run(INSERT_REFUSAL, rows.refusal_values(municipality, refusal))
+        transaction.add(INSERT_REFUSAL, rows.refusal_values(municipality, refusal))
 
 
 def _import(
@@ -692,7 +713,7 @@ def _import(
         for guardian in before - set(named):
             transaction.run(DELETE_LINK, here | {"pupil": pupil, "guardian": guardian})
         for guardian in sorted(set(named) - before):
-            transaction.run(INSERT_LINK, here | {"pupil": pupil, "guardian": guardian})
+            transaction.add(INSERT_LINK, here | {"pupil": pupil, "guardian": guardian})
     return enrolment.report
 
 

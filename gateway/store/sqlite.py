@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +22,9 @@ from sqlalchemy import Delete, Insert, Select, Update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from gateway.store.port import (
+    INSTALLATION,
+    Lane,
+    Reach,
     StoreBusyError,
     StoreClosedError,
     StoreConflictError,
@@ -63,13 +65,6 @@ Answer = TypeVar("Answer")
 Statement = Select[Any] | Insert | Update | Delete
 
 
-class Lane(Enum):
-    """Whose turn it is: events of the call log wait until no change does."""
-
-    CHANGE = "change"
-    LOG = "log"
-
-
 # Requests that may wait. A full line is a few hundred callers: more changes than this mean that the disk stands still. Of
 # the call log these are batches, a minute's events of a full line; what finds no room is the caller's to keep.
 WAITING_MAX = {Lane.CHANGE: 1024, Lane.LOG: 256}
@@ -100,6 +95,10 @@ class Transaction:
         if not self._depth:
             self.has_loose_ends = True
         return cursor.lastrowid or 0
+
+    def add(self, statement: Insert, values: Mapping[str, object]) -> None:
+        """Run an INSERT whose row's id nobody asks for."""
+        self.run(statement, values)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -193,7 +192,34 @@ class SqliteWriter:
         self._thread = threading.Thread(target=self._run, name=f"store-writer {path.name}", daemon=True)
         self._thread.start()
 
-    async def write(self, work: Callable[[Transaction], Answer], lane: Lane = Lane.CHANGE) -> Answer:
+    async def write_in(
+        self,
+        known: int | None,
+        claim: Callable[[Transaction], int],
+        work: Callable[[Transaction, int], Answer],
+        reach: Reach,
+    ) -> tuple[int, Answer]:
+        """A request of the municipality with the `known` id, or the one that `claim` finds or makes in the same transaction.
+
+        The writer is one for all, so nothing else is written meanwhile, whatever its `reach`.
+        """
+        if known is not None:
+            return known, await self.write(lambda transaction: work(transaction, known))
+
+        def claim_first(transaction: Transaction) -> tuple[int, Answer]:
+            with transaction.savepoint():
+                municipality = claim(transaction)
+                return municipality, work(transaction, municipality)
+
+        return await self.write(claim_first)
+
+    async def settle(self) -> None:
+        """Wait until every request taken before has been kept or has failed: the writer takes them in their order."""
+        await self.write(lambda _: None)
+
+    async def write(
+        self, work: Callable[[Transaction], Answer], lane: Lane = Lane.CHANGE, alone: str = INSTALLATION
+    ) -> Answer:
         """Run `work` in the next group and return its answer once the group is durable.
 
         What `work` raises is raised here, and fails no other request of the group. Cancelling the caller cancels nothing:
@@ -384,13 +410,13 @@ class SqliteReaders:
         for _ in range(READERS):
             self._free.put_nowait(None)
 
-    async def rows(self, statement: Statement, values: Mapping[str, object]) -> list[list[Any]]:
-        """What one statement finds, of one moment. Raises `StoreBusyError`, `StoreClosedError`, `StoreFaultError`."""
-        [found] = await self.rows_together([(statement, values)])
-        return found
+    async def rows(
+        self, asked: Sequence[tuple[Statement, Mapping[str, object]]], within: int | None = None
+    ) -> list[list[list[Any]]]:
+        """What each statement finds, all of one moment; SQLite itself has no fence between municipalities.
 
-    async def rows_together(self, asked: Sequence[tuple[Statement, Mapping[str, object]]]) -> list[list[list[Any]]]:
-        """What each statement finds, all of one moment. Raises as `rows`."""
+        Raises `StoreBusyError`, `StoreClosedError`, `StoreFaultError`.
+        """
         if self._is_closed:
             raise StoreClosedError(f"{self._path}: the store is closed; nothing was read")
         prepared = [(self._prepare(statement, values), values) for statement, values in asked]

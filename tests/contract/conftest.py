@@ -11,9 +11,15 @@ from gateway.store.memory import MemoryStore
 from gateway.store.port import Store, Town
 
 
-@pytest_asyncio.fixture(params=["memory", "sqlite"])
+@pytest_asyncio.fixture(params=["memory", "sqlite", "postgresql"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store = MemoryStore() if request.param == "memory" else await open_store(f"sqlite:///{tmp_path}/mensa.db")
+    match request.param:
+        case "memory":
+            opened: Store = MemoryStore()
+        case "sqlite":
+            opened = await open_store(f"sqlite:///{tmp_path}/mensa.db")
+        case _:
+            opened = await open_store(request.getfixturevalue("postgres_url"))
     await opened.migrate()
     yield opened
     await opened.close()

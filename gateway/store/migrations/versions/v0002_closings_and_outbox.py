@@ -1,4 +1,4 @@
-"""Day closings, cooks, the outbox, the gateways; indexes for what covers a day."""
+"""Day closings, cooks, the outbox, the gateways; indexes for what covers a day; the fence between municipalities."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from gateway.store.migrations.append_only import refuse_update_and_delete
+from gateway.store.migrations.fence import fence, make_role
 
 revision = "0002"
 down_revision = "0001"
@@ -114,6 +115,24 @@ def upgrade() -> None:
         sa.Column("towns", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("node", name="pk_nodes"),
     )
+    make_role()
+    fence("municipalities", column="id", may=["SELECT"])
+    fence("call_events", may=["SELECT"])
+    for table in (
+        "changes",
+        "refusals",
+        "wrong_answers",
+        "closings",
+        "closing_counts",
+        "closing_changes",
+        "closing_trays",
+    ):
+        fence(table, may=["SELECT", "INSERT"])
+    fence("messages", may=["SELECT", "INSERT"])
+    for table in ("guardians", "pupils"):
+        fence(table, may=["SELECT", "INSERT", "UPDATE"])
+    for table in ("pupil_guardians", "cooks"):
+        fence(table, may=["SELECT", "INSERT", "UPDATE", "DELETE"])
 
 
 def _part_of_closing(table: str) -> Iterator[sa.schema.SchemaItem]:
