@@ -34,10 +34,11 @@ class FlowBench:
     prepare: Callable[[Rehearsed], None]
     is_shut: bool = False
     needs_code: bool = False
+    town: str = "esempio"
     _fresh: dict[int, tuple[Rehearsed, int]] = field(default_factory=dict)
 
     async def start(self, line: ScriptedLine) -> str:
-        town = OPEN_TOWN("esempio")
+        town = OPEN_TOWN(self.town)
         self.prepare(town)
         self._fresh = {id(line): (town, len(_all_changes(town)))}
         keys = iter(range(1000))
@@ -101,5 +102,7 @@ def bench_at(kind: str) -> FlowBench:
             return FlowBench("+390350000201", FixedClock(EVENING), _one_cancelled)
         case "anonymous":
             return FlowBench(None, FixedClock(EVENING), _nothing, needs_code=True)
+        case "cook":
+            return FlowBench(None, FixedClock(EVENING), _nothing, needs_code=True, town="cucina")
         case _:
             raise ValueError(kind)

@@ -14,18 +14,30 @@ from core.access import (
     SLOWING_WITHIN,
     AccessDesk,
     Identified,
+    IdentifiedCook,
     Locked,
     Wrong,
+    cook_pin_digest,
     locked_until,
     pin_digest,
 )
-from core.people import Family, GuardianId, Pupil, UserCode
+from core.people import CookId, Family, GuardianId, Pupil, UserCode
+from core.ports import Cook
 from tests.towns import ANNA, BRUNO, DARIO, MONTALTO, VERDINI, PaperStore, PlainHasher
 
 START = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
 NUMBER = "+390350000101"
 PIN, WRONG_PIN = "1234", "9999"
 UNKNOWN = UserCode("59999")
+COOKS_PIN = "7315"
+# The same id as a guardian's, so that nothing but the kind of person tells their PINs apart.
+COOK = Cook(
+    CookId(int(VERDINI.guardian)),
+    UserCode("90001"),
+    cook_pin_digest(PlainHasher(), CookId(int(VERDINI.guardian)), COOKS_PIN),
+    ("primaria",),
+    "it",
+)
 
 
 def minutes(number: float) -> datetime:
@@ -39,14 +51,17 @@ class Door:
         self.store = PaperStore()
         self.store.give_pin(VERDINI.guardian, PIN)
         self.store.give_pin(MONTALTO.guardian, "4321")
+        self.store.cooks[COOK.code] = COOK
         self.desk = AccessDesk(self.store, PlainHasher())
 
     async def key(
         self, pin: str, at: datetime, *, code: UserCode = ANNA.user_code, caller: str | None = NUMBER
-    ) -> Identified | Wrong | Locked:
+    ) -> Identified | IdentifiedCook | Wrong | Locked:
         return await self.desk.identify(code, pin, caller, at)
 
-    async def fail(self, *when: datetime, code: UserCode = ANNA.user_code) -> list[Identified | Wrong | Locked]:
+    async def fail(
+        self, *when: datetime, code: UserCode = ANNA.user_code
+    ) -> list[Identified | IdentifiedCook | Wrong | Locked]:
         """The answers to a wrong PIN at each of these instants, each from another number."""
         return [await self.key(WRONG_PIN, at, code=code, caller=f"+39035{number:07}") for number, at in enumerate(when)]
 
@@ -61,7 +76,17 @@ async def test_R28_code_and_pin_tell_the_family_and_the_pupil_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "pin"), [(ANNA.user_code, WRONG_PIN), (ANNA.user_code, "4321"), (ANNA.user_code, ""), (UNKNOWN, PIN)]
+    ("code", "pin"),
+    [
+        (ANNA.user_code, WRONG_PIN),
+        (ANNA.user_code, "4321"),
+        (ANNA.user_code, ""),
+        (ANNA.user_code, COOKS_PIN),
+        (UNKNOWN, PIN),
+        (COOK.code, WRONG_PIN),
+        (COOK.code, PIN),
+        (COOK.code, ""),
+    ],
 )
 async def test_R28_a_wrong_code_and_a_wrong_pin_get_one_answer(code: UserCode, pin: str) -> None:
     door = Door()
@@ -97,7 +122,11 @@ async def test_R28_the_fifth_wrong_pin_is_answered_locked_for_a_quarter_of_an_ho
     assert timedelta(minutes=15) == LOCK
 
 
-@pytest.mark.parametrize("code", [ANNA.user_code, UNKNOWN])
+async def test_R28_a_cook_is_known_by_an_own_code_and_pin_and_is_no_family() -> None:
+    assert await Door().key(COOKS_PIN, START, code=COOK.code) == IdentifiedCook(COOK)
+
+
+@pytest.mark.parametrize("code", [ANNA.user_code, UNKNOWN, COOK.code])
 async def test_R28_an_unknown_code_is_counted_and_locked_like_a_known_one(code: UserCode) -> None:
     door = Door()
 
@@ -105,6 +134,14 @@ async def test_R28_an_unknown_code_is_counted_and_locked_like_a_known_one(code: 
 
     assert [type(each) for each in answers] == [Wrong, Wrong, Wrong, Wrong, Locked]
     assert await door.key(PIN, minutes(1), code=code) == Locked(minutes(15))
+
+
+async def test_R28_a_lock_holds_for_a_cook_as_for_everybody() -> None:
+    door = Door()
+    await door.fail(*five(0), code=COOK.code)
+
+    assert await door.key(COOKS_PIN, minutes(14), code=COOK.code) == Locked(minutes(15))
+    assert await door.key(COOKS_PIN, minutes(15), code=COOK.code) == IdentifiedCook(COOK)
 
 
 async def test_R28_during_a_lock_the_right_pin_is_answered_locked_unchecked() -> None:
