@@ -176,7 +176,12 @@ async def _check_target(
 async def _settings(database: Bulk) -> dict[str, str]:
     """All of them; an installation has a handful."""
     key, value = names(settings).index("key"), names(settings).index("value")
-    return {row[key]: row[value] for row in await database.rows(settings, None, PART_ROWS)}
+    said: dict[str, str] = {}
+    after: Key | None = None
+    while rows := await database.rows(settings, after, PART_ROWS):
+        said |= {row[key]: row[value] for row in rows}
+        after = key_of(settings, rows[-1])
+    return said
 
 
 async def _copy_table(
@@ -214,14 +219,14 @@ async def _copy_settings(source: Bulk, target: Bulk, marker: str, is_done: bool)
 
 async def _compare_table(source: Bulk, target: Bulk, table: Table, tell: Tell, part_rows: int) -> int:
     """Compare every value of every row; how many rows are the same. Raises `DifferenceError`."""
+    if table is settings:
+        return await _compare_settings(source, target)
     total, verified = await source.count(table), 0
     after: Key | None = None
     while True:
         expected, found = await asyncio.gather(
             source.rows(table, after, part_rows), target.rows(table, after, part_rows)
         )
-        if table is settings:
-            expected, found = _of_installation(expected), _of_installation(found)
         if expected != found:
             raise DifferenceError(_difference(table, target.where, expected, found))
         verified += len(expected)
@@ -231,8 +236,15 @@ async def _compare_table(source: Bulk, target: Bulk, table: Table, tell: Tell, p
         after = key_of(table, expected[-1])
 
 
-def _of_installation(rows: list[Row]) -> list[Row]:
-    return [row for row in rows if key_of(settings, row)[0] not in OWN_SETTINGS]
+async def _compare_settings(source: Bulk, target: Bulk) -> int:
+    expected, found = _of_installation(await _settings(source)), _of_installation(await _settings(target))
+    if expected != found:
+        raise DifferenceError(_difference(settings, target.where, expected, found))
+    return len(expected)
+
+
+def _of_installation(said: Mapping[str, str]) -> list[Row]:
+    return [(key, value) for key, value in sorted(said.items()) if key not in OWN_SETTINGS]
 
 
 def _difference(table: Table, where: str, expected: list[Row], found: list[Row]) -> str:
