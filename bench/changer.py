@@ -15,12 +15,13 @@ from itertools import count
 
 from core.changes import Kind, NewChange
 from core.clock import exactly
-from core.people import PupilId
+from core.people import PupilId, UserCode
 from core.ports import Entries, Kept
 from core.window import Channel
 from gateway.store.engine import open_store
 from gateway.store.port import Store, Town
 
+WARM_UP_S = 0.5
 DAY = date(2026, 11, 24)
 DECIDED = exactly(datetime(2026, 11, 23, 17, 30, tzinfo=UTC))
 
@@ -68,8 +69,10 @@ async def main(url: str) -> None:
     store = await open_store(url)
     numbers = count()
     try:
-        # Connections, prepared statements and the ids of the towns.
-        await change_for(store, work, numbers, 0.5)
+        # The towns' ids, as every gateway knows them from reading; then connections and prepared statements.
+        for town in {town for town, _, _ in work.pupils}:
+            await store.at(town).pupil(UserCode(""))
+        await change_for(store, work, numbers, WARM_UP_S)
         _say("ready")
         while line := await asyncio.to_thread(sys.stdin.readline):
             _say(json.dumps(await change_for(store, work, numbers, float(line))))

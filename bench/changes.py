@@ -6,6 +6,7 @@ same indexes and committing it. Server, gateways and pgbench share this machine'
 
 import asyncio
 import json
+import math
 import os
 import re
 import statistics
@@ -56,7 +57,7 @@ class Round:
 
 def measure() -> list[Result]:
     with province(size(), changes=True) as whole:
-        found = asyncio.run(_compare(whole))
+        found = asyncio.run(compare(whole))
     return [
         Result(
             "changes",
@@ -67,18 +68,21 @@ def measure() -> list[Result]:
             "changes/s",
             GOAL,
             "higher",
-            f"cores: ours {_median(ours, 'processes')} and the server {_median(ours, 'server')}; "
-            f"pgbench {_median(bare, 'processes')} and the server {_median(bare, 'server')}",
+            f"CPU of a change: ours {_us(ours, 'processes')} and the server {_us(ours, 'server')} us; "
+            f"pgbench {_us(bare, 'processes')} and the server {_us(bare, 'server')} us",
         )
         for processes, (ours, bare) in found.items()
     ]
 
 
-def _median(rounds: Sequence[Round], name: str) -> str:
-    return f"{statistics.median(getattr(each, name) for each in rounds):.2f}"
+def _us(rounds: Sequence[Round], whose: str) -> str:
+    return f"{statistics.median(getattr(each, whose) / each.rate for each in rounds) * 1e6:.0f}"
 
 
-async def _compare(whole: Province) -> dict[int, tuple[list[Round], list[Round]]]:
+async def compare(
+    whole: Province, rounds: int = ROUNDS, round_s: float = ROUND_S
+) -> dict[int, tuple[list[Round], list[Round]]]:
+    """The rounds of ours and of the reference, by the count of processes."""
     found: dict[int, tuple[list[Round], list[Round]]] = {number: ([], []) for number in PROCESSES}
     connection = await asyncpg.connect(whole.admin_url)
     await connection.execute(BARE_TABLE)
@@ -95,10 +99,10 @@ async def _compare(whole: Province) -> dict[int, tuple[list[Round], list[Round]]
             )
             for number in range(max(PROCESSES))
         ]
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for processes, (ours, bare) in found.items():
-                ours.append(await _round(whole, changers[:processes]))
-                bare.append(await _bare_round(whole, processes * CALLERS))
+                ours.append(await _round(whole, changers[:processes], round_s))
+                bare.append(await _bare_round(whole, processes * CALLERS, round_s))
     return found
 
 
@@ -119,32 +123,34 @@ async def _changer(url: str, work: Work) -> AsyncIterator[asyncio.subprocess.Pro
         await process.wait()
 
 
-async def _round(whole: Province, changers: Sequence[asyncio.subprocess.Process]) -> Round:
+async def _round(whole: Province, changers: Sequence[asyncio.subprocess.Process], round_s: float) -> Round:
     def spent() -> tuple[float, float]:
         return sum(process_cpu_s(each.pid) for each in changers), family_cpu_s(whole.server_pid)
 
     before = spent()
-    answers = await asyncio.gather(*(_go_on(each) for each in changers))
+    answers = await asyncio.gather(*(_go_on(each, round_s) for each in changers))
     ours, server = (now - then for now, then in zip(spent(), before, strict=True))
     seconds = max(seconds for _, seconds in answers)
     return Round(sum(done for done, _ in answers) / seconds, ours / seconds, server / seconds)
 
 
-async def _go_on(changer: asyncio.subprocess.Process) -> tuple[int, float]:
+async def _go_on(changer: asyncio.subprocess.Process, round_s: float) -> tuple[int, float]:
     assert changer.stdin
     assert changer.stdout
-    changer.stdin.write(f"{ROUND_S}\n".encode())
+    changer.stdin.write(f"{round_s}\n".encode())
     done, seconds = json.loads(await changer.stdout.readline())
     return done, seconds
 
 
-async def _bare_round(whole: Province, clients: int) -> Round:
+async def _bare_round(whole: Province, clients: int, round_s: float) -> Round:
+    # pgbench counts whole seconds.
+    seconds = math.ceil(round_s)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "insert.sql"
         script.write_text(SCRIPT.format(towns=whole.size.towns, pupils=whole.size.pupils))
         server, pgbench = family_cpu_s(whole.server_pid), os.times()
         process = await asyncio.create_subprocess_exec(
-            *(str(whole.cluster.binaries / "pgbench"), "-n", "-M", "prepared", "-f", str(script), "-T", f"{ROUND_S:.0f}"),
+            *(str(whole.cluster.binaries / "pgbench"), "-n", "-M", "prepared", "-f", str(script), "-T", str(seconds)),
             *("-c", str(clients), "-j", "2", "-h", whole.cluster.host, "-p", str(whole.cluster.port)),
             *("-U", "mensa", whole.url.rpartition("/")[2]),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -155,4 +161,4 @@ async def _bare_round(whole: Province, clients: int) -> Round:
         server = family_cpu_s(whole.server_pid) - server
     rate = re.search(r"^tps = ([\d.]+)", told, re.MULTILINE)
     assert rate is not None, told
-    return Round(float(rate[1]), used / ROUND_S, server / ROUND_S)
+    return Round(float(rate[1]), used / seconds, server / seconds)

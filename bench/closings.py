@@ -69,7 +69,7 @@ class Silent:
 
 def measure() -> list[Result]:
     with province(size(), changes=True) as whole:
-        rounds = asyncio.run(_compare(whole))
+        rounds = asyncio.run(compare(whole))
     return [*_results(rounds)]
 
 
@@ -77,7 +77,8 @@ def points(towns: int) -> list[int]:
     return [point for point in POINTS if point <= towns] or [towns]
 
 
-async def _compare(whole: Province) -> dict[int, list[Closed]]:
+async def compare(whole: Province, rounds: int = ROUNDS) -> dict[int, list[Closed]]:
+    """The rounds at each count of towns; each closes another day."""
     municipalities = list(whole.configuration().municipalities)
     store = await open_store(whole.url)
     pool = await asyncpg.create_pool(whole.admin_url, min_size=CLOSINGS_AT_ONCE, max_size=CLOSINGS_AT_ONCE)
@@ -88,7 +89,7 @@ async def _compare(whole: Province) -> dict[int, list[Closed]]:
         found: dict[int, list[Closed]] = defaultdict(list)
         for towns in points(len(municipalities)):
             ticker = Ticker(store, municipalities[:towns])
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 day = next(days)
                 if number == 0:
                     await ticker.begin(day)

@@ -1,27 +1,32 @@
 """An installation of many towns on PostgreSQL: generated once, kept in `var/bench`, and copied for whoever changes it.
 
 `BENCH_TOWNS`, `BENCH_PUPILS` and `BENCH_DAYS` give its size. What is kept is taken again when it was generated with the same
-sizes for the same tables.
+sizes for the same tables; remove the folder to begin anew.
 """
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import asyncpg
 
 from bench.serving import HOUSE
 from gateway.files.load import Configuration, load_configuration
-from gateway.store.tables import SCHEMA
+from gateway.store.bulk import FILLED
+from gateway.store.engine import MIGRATIONS
 from tests.postgres import ADMIN, OWNER, Cluster, running
 
 # Large enough that every pupil of a rush is another one, small enough that a bench takes minutes.
 TOWNS, PUPILS, DAYS = 1_000, 100_000, 30
+# The last day with changes, a Friday in the first term; no day is closed yet.
+UNTIL = date(2026, 11, 20)
 KEPT = HOUSE / "var" / "bench"
 # As an installation of this size would be set on this machine: a part of the memory, and few checkpoints.
 SERVER = {
@@ -43,7 +48,9 @@ class Size:
 
     @property
     def name(self) -> str:
-        return f"bench_{self.towns}_{self.pupils}_{self.days}_{SCHEMA}"
+        # Tables that were made differently are not taken for these.
+        made_by = b"".join(path.read_bytes() for path in sorted(MIGRATIONS.glob("versions/*.py")))
+        return f"bench_{self.towns}_{self.pupils}_{self.days}_{hashlib.sha256(made_by).hexdigest()[:8]}"
 
 
 def size() -> Size:
@@ -82,8 +89,8 @@ def province(wanted: Size, *, changes: bool) -> Iterator[Province]:
     with running(KEPT / "postgres", **SERVER) as cluster:
         config = KEPT / wanted.name / "config"
         kept = Province(cluster, cluster.url(wanted.name), config, wanted)
-        if not _is_filled(kept):
-            _fill(kept)
+        if not asyncio.run(_is_filled(kept)):
+            fill(kept)
         if not changes:
             yield kept
             return
@@ -96,22 +103,32 @@ def province(wanted: Size, *, changes: bool) -> Iterator[Province]:
             asyncio.run(_run(cluster, [drop]))
 
 
-def _is_filled(kept: Province) -> bool:
-    return (kept.config.parent / "filled").exists()
+async def _is_filled(kept: Province) -> bool:
+    """Whether all of it is there already."""
+    try:
+        connection = await asyncpg.connect(kept.admin_url)
+    except asyncpg.InvalidCatalogNameError:
+        await _run(kept.cluster, [f"CREATE DATABASE {kept.size.name} OWNER {OWNER}"])
+        return False
+    try:
+        is_begun = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
+        return bool(
+            is_begun and await connection.fetchval("SELECT EXISTS (SELECT FROM settings WHERE key = $1)", FILLED)
+        )
+    finally:
+        await connection.close()
 
 
-def _fill(kept: Province) -> None:
-    name = kept.url.rpartition("/")[2]
-    drop, create = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name} OWNER {OWNER}"
-    asyncio.run(_run(kept.cluster, [drop, create]))
+def fill(kept: Province) -> None:
+    """Generate it, or the rest of it."""
     size = kept.size
     sys.stderr.write(f"bench: generating {size.towns} towns with {size.pupils} pupils, once; kept in {KEPT}\n")
     subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "gateway.cli", "generate", str(kept.config), "--towns", str(size.towns),
-         "--pupils", str(size.pupils), "--days", str(size.days), "--database", kept.url],
-        cwd=HOUSE, check=True, timeout=GENERATE_S,
+        [sys.executable, "-m", "gateway.cli", "generate", "--config", str(kept.config), "--database", kept.url,
+         "--towns", str(size.towns), "--pupils", str(size.pupils), "--days", str(size.days), "--until", str(UNTIL),
+         "--without-closings"],
+        cwd=HOUSE, check=True, timeout=GENERATE_S, stdout=sys.stderr,
     )  # fmt: skip
-    (kept.config.parent / "filled").touch()
 
 
 async def _run(cluster: Cluster, statements: Sequence[str]) -> None:

@@ -94,11 +94,14 @@ def measure() -> list[Result]:
     for gateways in GATEWAYS:
         # The days that the first run closed are open again for the second.
         with province(size(), changes=True) as whole:
-            found[gateways] = asyncio.run(_rush(whole, gateways))
+            found[gateways] = asyncio.run(rush_on(whole, gateways, rising()))
     return [*_results(found)]
 
 
-async def _rush(whole: Province, gateways: int) -> tuple[list[float], list[Step]]:
+async def rush_on(
+    whole: Province, gateways: int, rates: Iterator[float], step_s: float = STEP_S
+) -> tuple[list[float], list[Step]]:
+    """The waits for a change of one call after the other, then the steps at these rates."""
     connection = await asyncpg.connect(whole.admin_url)
     try:
         first, last = await connection.fetchrow("SELECT min(first_day), max(first_day) FROM changes")
@@ -128,7 +131,7 @@ async def _rush(whole: Province, gateways: int) -> tuple[list[float], list[Step]
                 )
             )
             rush = Rush(served, callers, connection, whole.server_pid)
-            return await rush.alone(), await rush.rise(rising())
+            return await rush.alone(), await rush.rise(rates, step_s)
     finally:
         await connection.close()
 
@@ -217,7 +220,7 @@ class Rush:
             found.append(dialogue.waits_s[-1])
         return found
 
-    async def rise(self, rates: Iterator[float], step_s: float = STEP_S) -> list[Step]:
+    async def rise(self, rates: Iterator[float], step_s: float) -> list[Step]:
         """Steps at these rates, until two in a row are bent."""
         steps: list[Step] = []
         for rate in rates:
