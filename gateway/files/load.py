@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from core.calendar import CutoffOverride, ServiceCalendar
+from core.calendar import CutoffOverride, DayException, ServiceCalendar
 from core.desk import Town
 from core.people import ClassGroup, People, Period, School
 from core.window import Anytime, Channel, Evening, Window
@@ -252,33 +253,63 @@ def _service_calendar(
         timezone=town.timezone,
         service=_there(calendar.service),
         schools={
-            key: School(key, _there(school.name), _there(school.cutoff), school.service)
+            key: _school(key, _there(school.name), _there(school.cutoff), school.service)
             for key, school in schools.schools.items()
         },
-        classes={
-            (key, name): ClassGroup(key, name, frozenset(weekdays))
+        classes=dict(
+            _class_group(key, name, tuple(weekdays))
             for key, school in schools.schools.items()
             for name, weekdays in school.classes.items()
-        },
+        ),
         holidays=national_holidays(range(span.first.year, span.last.year + 1)),
         patron=calendar.patron,
         exceptions=tuple(
-            day_exception(each.days, each.open is not None, each.why, each.school, each.class_group)
+            _exception(each.days, each.open is not None, each.why, each.school, each.class_group)
             for each in calendar.exceptions
         ),
         cutoffs=tuple(
-            CutoffOverride(_there(each.day), _there(each.at), each.why or "", each.school) for each in calendar.cutoffs
+            _cutoff(_there(each.day), _there(each.at), each.why or "", each.school) for each in calendar.cutoffs
         ),
     )
+
+
+# Towns by the thousand have class groups, closures and cutoffs that are equal: one value stands for all of them. As many
+# as are kept apart are those of some hundred towns that have nothing in common.
+_shared = lru_cache(maxsize=20_000)
+
+
+@_shared
+def _school(key: str, name: str, cutoff: time, service: Period | None) -> School:
+    return School(key, name, cutoff, service)
+
+
+@_shared
+def _class_group(school: str, name: str, weekdays: tuple[int, ...]) -> tuple[tuple[str, str], ClassGroup]:
+    return (school, name), ClassGroup(school, name, frozenset(weekdays))
+
+
+@_shared
+def _cutoff(day: date, at: time, why: str, school: str | None) -> CutoffOverride:
+    return CutoffOverride(day, at, why, school)
+
+
+@_shared
+def _exception(days: Period, opens: bool, why: str | None, school: str | None, class_way: str | None) -> DayException:
+    return day_exception(days, opens, why, school, class_way)
+
+
+@_shared
+def _windows(look_ahead_days: int, opens: tuple[tuple[Channel, time], ...]) -> Mapping[Channel, Window]:
+    anytime = Anytime(look_ahead_days)
+    windows: dict[Channel, Window] = dict.fromkeys(Channel, anytime)
+    windows.update((channel, Evening(at)) for channel, at in opens)
+    return windows
 
 
 def _municipality(
     key: str, files: TownFiles, town: MunicipalityShape, schools: SchoolsShape, calendar: ServiceCalendar
 ) -> Municipality:
-    anytime = Anytime(town.look_ahead_days)
-    windows: dict[Channel, Window] = dict.fromkeys(Channel, anytime)
-    for channel, window in evenings(town):
-        windows[channel] = Evening(_there(window.opens))
+    windows = _windows(town.look_ahead_days, tuple((channel, _there(each.opens)) for channel, each in evenings(town)))
     office, kitchen = town.office, schools.kitchen
     trays = frozenset(kitchen.trays) if kitchen else frozenset[str]()
     return Municipality(
