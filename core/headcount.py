@@ -182,6 +182,11 @@ def _code(diet: Diet | None, day: date) -> str | None:
     return diet.code
 
 
+def is_intact(municipality: str, closing: Closing) -> bool:
+    """Whether a closing is still what it was when it was made."""
+    return digest_of(municipality, closing.headcount, closing.order, closing.cutoff) == closing.digest
+
+
 def digest_of(municipality: str, headcount: Headcount, order: int, cutoff: datetime) -> str:
     """SHA-256 (hex) over a closing as it was made, so that a later doubt can be settled from its rows alone."""
     content = {

@@ -15,6 +15,7 @@ from gateway.cli_calendar import calendar_app
 from gateway.cli_calls import calls_app
 from gateway.cli_database import db_app, generate_app
 from gateway.cli_desk import desk_app, run_or_exit
+from gateway.cli_kitchen import kitchen_app
 from gateway.cli_line import line_app
 from gateway.cli_options import (
     CONFIG,
@@ -27,6 +28,7 @@ from gateway.cli_options import (
     narrowed,
     print_json,
 )
+from gateway.cli_outbox import outbox_app
 from gateway.cli_people import people_app
 from gateway.cli_sounds import sounds_app
 from gateway.clips import ClipsMissingError, read_clips
@@ -47,10 +49,12 @@ app.add_typer(calendar_app, name="calendar")
 app.add_typer(people_app, name="people")
 app.add_typer(calls_app, name="calls")
 app.add_typer(db_app, name="db")
+app.add_typer(outbox_app, name="outbox")
 app.add_typer(sounds_app, name="sounds")
 app.registered_commands += [
     *line_app.registered_commands,
     *desk_app.registered_commands,
+    *kitchen_app.registered_commands,
     *asterisk_app.registered_commands,
     *generate_app.registered_commands,
 ]
