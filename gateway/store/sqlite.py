@@ -490,7 +490,10 @@ def connect(path: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> sqlite3.Conne
     Makes the file where there is none. Raises `sqlite3.Error`, `OSError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
+    # Only where there is none: closing a file gives up every lock that this process has on it (fcntl(2)), and without those
+    # of its other connections whoever closes the database elsewhere takes the log away from under them.
+    with suppress(FileExistsError):
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE))
     connection = sqlite3.connect(
         path, timeout=lock_timeout_s, isolation_level=None, cached_statements=STATEMENTS_KEPT, check_same_thread=False
     )

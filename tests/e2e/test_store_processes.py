@@ -20,7 +20,7 @@ from core.desk import BookingDesk, Cancel, Request
 from core.window import Channel
 from gateway.store.engine import open_store
 from tests.store_child import LOOK_AHEAD_DAYS, TOWN, far_rules
-from tests.store_people import DAY, enrolled
+from tests.store_people import DAY, add, cancel, enrolled
 from tests.towns import at
 
 pytestmark = pytest.mark.e2e
@@ -117,6 +117,27 @@ async def test_two_processes_that_cancel_one_day_at_once_make_one_change(databas
     await store.close()
     assert [change.first for change in history] == served
     assert len(served) == ROUNDS
+
+
+async def test_R18_a_process_that_closes_the_database_takes_nothing_from_one_that_goes_on(database: Path) -> None:
+    """As when a command ends beside a gateway: it must not count as the last one, who clears the log away."""
+    store = await open_store(f"sqlite:///{database}")
+    town = store.at(TOWN)
+    anna, _ = await town.all_pupils()
+    await add(town, cancel(anna.id, request="before"))
+
+    look = f"import sqlite3; c = sqlite3.connect({str(database)!r}); c.execute('SELECT * FROM changes').fetchall(); c.close()"
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", look], check=True, timeout=CHILD_TIMEOUT_S)
+    await add(town, cancel(anna.id, request="after"))
+
+    # A process of its own sees what stands on the disk; this one would also see what only its own log has.
+    ask = (
+        f"import sqlite3; print(*sqlite3.connect({str(database)!r}).execute('SELECT request FROM changes ORDER BY id'))"
+    )
+    arguments = [sys.executable, "-c", ask]
+    found = await asyncio.to_thread(subprocess.run, arguments, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S)
+    await store.close()
+    assert found.stdout.split() == ["('before',)", "('after',)"]
 
 
 def test_R18_the_log_is_synced_before_anybody_is_told(database: Path, tmp_path: Path) -> None:
