@@ -21,7 +21,7 @@ from gateway.files.watch import CalendarInForce, Edit, Refused, Swapped, TakenBa
 from gateway.installation import Installation, secrets_folder
 from gateway.metrics import Metrics
 from gateway.municipality import Municipality
-from gateway.nodes import ConfigurationHash, Nodes
+from gateway.nodes import Nodes
 from gateway.numbers import normalise_number
 from gateway.post.opening import open_post
 from gateway.post.worker import Post
@@ -63,7 +63,6 @@ class Hallway:
         self._desks: dict[str, TownDesks] = {}
         # One for all towns, so that no day is closed while any call of this gateway could still change one (R25).
         self._undecided = Undecided()
-        self._hash = ConfigurationHash()
         self._nodes = Nodes(self._node, house.store, self._undecided, self._reading, self._runs, log)
         self._closer = DayCloser(
             house.store,
@@ -252,7 +251,7 @@ class Hallway:
 
     def _runs(self) -> tuple[str, int]:
         towns = self._towns.municipalities
-        return self._hash.over(towns), len(towns)
+        return towns.digest, len(towns)
 
     async def _leave(self, closings: "asyncio.Task[None]") -> None:
         """Finish the closings under way; then no cutoff has to wait for this gateway any more."""

@@ -151,7 +151,7 @@ class DayCloser:
         new = [key for key in self._towns() if key not in self._watched]
         if not new:
             return
-        through = {} if self._watched else await self._store.closed_through()
+        through = await self._store.closed_through()
         now = self._now()
         for start in range(0, len(new), CLAIMS_AT_ONCE):
             part = new[start : start + CLAIMS_AT_ONCE]
@@ -177,7 +177,6 @@ class DayCloser:
     def _due(self, key: str) -> tuple[Due, ...]:
         desks = self._desks_of(key)
         if desks is None:
-            del self._watched[key]
             return ()
         town, watched = desks.municipality(), self._watched[key]
         return due_closings(town.town.calendar, watched.since, watched.through, self._clock_of(town).read())
@@ -186,7 +185,12 @@ class DayCloser:
         """Say when a town is looked at next."""
         watched, now = self._watched[key], self._now()
         desks = self._desks_of(key)
-        if has_failed or desks is None:
+        if desks is None:
+            # It is gone; should it come back, an edit says so.
+            watched.tries = 0
+            self._look(key, now + LOOK_AGAIN)
+            return
+        if has_failed:
             watched.tries += 1
             self._look(key, now + timedelta(seconds=_retry_s(watched.tries)))
             return

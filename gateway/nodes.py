@@ -1,18 +1,12 @@
 """The gateways on one database: each says now and then how it is, and a day closes only after all of them have settled (R25)."""
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from datetime import date, datetime, time, timedelta
-from enum import Enum
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from core.clock import Reading
 from core.desk import Undecided
-from gateway.municipality import Municipality
 from gateway.store.port import Node, Store
 
 # How often a gateway says how it is. Each time is a synced write: on the SD card of a village's small computer this is some
@@ -22,8 +16,8 @@ BEAT_S = 10.0
 GONE = timedelta(seconds=30)
 # A dead gateway stands in /health for as long as an operator may need to see it; one that was replaced is then forgotten.
 FORGOTTEN = timedelta(hours=1)
-# An edit on a shared folder reaches the others within a minute (NFS keeps what it knows of a file for so long), and is told
-# with the next beat.
+# An edit on a shared folder reaches the others within a minute and a half (NFS keeps what it knows of a file for up to one, and
+# thousands of towns are looked at in half a one), and is told with the next beat.
 EDIT_SPREADS = timedelta(minutes=2)
 # How long the closings of a cutoff wait for a gateway that beats and still has something undecided. A clock may be a minute in
 # doubt and a request takes up to half a minute of the store's time-outs and as much of Asterisk's: what lasts longer is a
@@ -187,41 +181,3 @@ class Nodes:
             if now - node.seen > FORGOTTEN and node.node != self.name:
                 await self._store.leave(node.node)
                 self._log.info("node_forgotten", node=node.node, seen=node.seen.isoformat())
-
-
-class ConfigurationHash:
-    """The hash over all towns' files in force, as every gateway that runs the same computes it."""
-
-    def __init__(self) -> None:
-        self._hashes: dict[str, tuple[Municipality, str]] = {}
-
-    def over(self, towns: Iterable[Municipality]) -> str:
-        """SHA-256 (hex) over the towns, in the order given."""
-        return hashlib.sha256("".join(self._of(town) for town in towns).encode()).hexdigest()
-
-    def _of(self, town: Municipality) -> str:
-        # Each town is one immutable value, so it is read through once.
-        known = self._hashes.get(town.key)
-        if known is None or known[0] is not town:
-            text = json.dumps(_plain(town), separators=(",", ":"), ensure_ascii=True)
-            known = self._hashes[town.key] = (town, hashlib.sha256(text.encode()).hexdigest())
-        return known[1]
-
-
-def _plain(value: object) -> object:
-    """The value in JSON's types, in an order that does not depend on the process; where its files lie does not matter."""
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value) if each.repr}
-    if isinstance(value, Mapping):
-        return sorted(([_plain(key), _plain(each)] for key, each in value.items()), key=repr)
-    if isinstance(value, frozenset | set):
-        return sorted((_plain(each) for each in value), key=repr)
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    if isinstance(value, Path):
-        return value.name
-    if isinstance(value, date | time):
-        return value.isoformat()
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
