@@ -219,6 +219,12 @@ class MemoryTown:
     async def all_pupils(self) -> tuple[Pupil, ...]:
         return self._pupils()
 
+    async def class_sizes(self) -> Mapping[tuple[str, str], int]:
+        return Counter((pupil.school, pupil.class_group) for pupil in self._pupils())
+
+    async def first_names(self) -> frozenset[str]:
+        return frozenset(pupil.name for pupil in self._pupils())
+
     async def family(self, guardian: GuardianId) -> Family | None:
         pupils = tuple(pupil for pupil in self._pupils() if guardian in self._guardians_of(pupil.id))
         return Family(guardian, self._kept.guardians[guardian].language, pupils) if pupils else None

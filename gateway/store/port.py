@@ -254,6 +254,12 @@ class Town(TownStore, Protocol):
     async def all_pupils(self) -> tuple[Pupil, ...]:
         """Every pupil, in the order of their codes."""
 
+    async def class_sizes(self) -> Mapping[tuple[str, str], int]:
+        """How many pupils each class group has, by school and name; without any it is left out."""
+
+    async def first_names(self) -> frozenset[str]:
+        """The first names of all pupils, each once."""
+
     async def refusals(self, pupil: PupilId) -> tuple[Refusal, ...]:
         """What was refused for a pupil, oldest first (R26)."""
 

@@ -85,6 +85,13 @@ INSERT_MUNICIPALITY = insert(municipalities)
 
 _PUPILS = select(*rows.PUPIL_COLUMNS).where(pupils.c.municipality == _MUNICIPALITY).order_by(pupils.c.user_code)
 SELECT_ALL_PUPILS = _PUPILS.where(pupils.c.user_code.is_not(None))
+_IN_TOWN = (pupils.c.municipality == _MUNICIPALITY, pupils.c.user_code.is_not(None))
+COUNT_CLASSES = (
+    select(pupils.c.school, pupils.c.class_group, func.count())
+    .where(*_IN_TOWN)
+    .group_by(pupils.c.school, pupils.c.class_group)
+)
+SELECT_FIRST_NAMES = select(pupils.c.name).where(*_IN_TOWN).distinct()
 SELECT_PUPIL_BY_CODE = _PUPILS.where(pupils.c.user_code == bindparam("user_code"))
 
 
@@ -456,6 +463,12 @@ class SqlTown:
 
     async def all_pupils(self) -> tuple[Pupil, ...]:
         return tuple(rows.pupil(row) for row in await self._read(SELECT_ALL_PUPILS, {}))
+
+    async def class_sizes(self) -> Mapping[tuple[str, str], int]:
+        return {(school, group): count for school, group, count in await self._read(COUNT_CLASSES, {})}
+
+    async def first_names(self) -> frozenset[str]:
+        return frozenset(name for (name,) in await self._read(SELECT_FIRST_NAMES, {}))
 
     async def family(self, guardian: GuardianId) -> Family | None:
         return _family(await self._read(SELECT_FAMILY, {"guardian": guardian}))

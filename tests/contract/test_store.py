@@ -80,6 +80,19 @@ async def test_pupils_come_in_the_order_of_their_codes_without_the_unknown(here:
     assert [each.user_code for each in found] == ["50001", "50003"]
 
 
+async def test_class_groups_are_counted_and_first_names_told_once(here: Town, elsewhere: Town) -> None:
+    await enrolled(
+        here, people((guardian(),), pupil("50001", 0), pupil("50002", 0), pupil("50003", 0, class_group="3B"))
+    )
+    await enrolled(elsewhere)
+    [anna, *_] = await here.all_pupils()
+    await here.erase_pupil(anna.id)
+
+    assert await here.class_sizes() == {("primaria", "1A"): 1, ("primaria", "3B"): 1}
+    assert await here.first_names() == {"Anna"}
+    assert await elsewhere.first_names() == {"Anna", "Bruno"}
+
+
 async def test_no_pupils_are_asked_for_and_none_come(here: Town) -> None:
     await enrolled(here)
 
