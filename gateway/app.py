@@ -17,7 +17,7 @@ from gateway.call_log import CallLog
 from gateway.clips import Clips
 from gateway.closing import DayCloser
 from gateway.files.load import Configuration
-from gateway.files.watch import CalendarInForce, Edit, Refused, Swapped, TakenBack, TownsInForce
+from gateway.files.watch import CalendarInForce, Edit, Refused, Removed, Swapped, TakenBack, TownsInForce, Unwatched
 from gateway.installation import Installation, secrets_folder
 from gateway.metrics import Metrics
 from gateway.municipality import Municipality
@@ -27,7 +27,7 @@ from gateway.post.opening import open_post
 from gateway.post.worker import Post
 from gateway.store.port import StoreError
 from gateway.telephone import TownDesks, greeting_of, open_desks
-from gateway.web.health import health_app
+from gateway.web.health import health_app, towns_health
 from ivr.agi import AgiLimits, AgiLine, AgiServer, HungUpCall, IncomingCall
 from ivr.ami import AmiLink
 from ivr.calls import Step
@@ -39,6 +39,10 @@ from ivr.pending import Pending
 RESTART_MOST_S = 30.0
 # A monitor waits a few seconds for an answer; a store that takes longer than this is not well.
 HEALTH_STORE_S = 2.0
+# Of this many towns the log says which clips are missing: whoever reads it makes them for all at once.
+WARNINGS_MAX = 10
+# Between two towns that are looked over at the start, so that calls come first: a minute for 8,000.
+WARNINGS_PAUSE_S = 0.005
 # The last rows of the call log, and a web page that is being read.
 STOP_S = 5.0
 
@@ -109,16 +113,16 @@ class Hallway:
         for key, mistakes in house.configuration.broken.items():
             for mistake in mistakes:
                 self._log.error("town_not_served", town=key, mistake=str(mistake))
-        await self._warn_of_missing_clips()
-        await self._warn_of_lost_pupils()
         await house.clock.measure()
         runner = web.AppRunner(
-            health_app(self._health, lambda: self._is_ready, self._metrics.text, self._nodes.shown), access_log=None
+            health_app(self._health, lambda: self._is_ready, self._metrics.text, self._nodes.shown, self._towns),
+            access_log=None,
         )
         await runner.setup()
         parts = [
             self._kept_up("clock", lambda: house.clock.run(self._clock_limits)),
             self._kept_up("calendars", self._towns.watch),
+            self._kept_up("warnings", self._warn),
             self._kept_up("call_log", self._call_log.run),
             self._kept_up("nodes", self._nodes.run),
             self._kept_up("post", self._carry_post),
@@ -223,11 +227,7 @@ class Hallway:
     # The calendars
 
     async def _classes_in_use(self, town: Municipality) -> Mapping[tuple[str, str], int]:
-        in_use: dict[tuple[str, str], int] = {}
-        for pupil in await self._house.store.at(town.key).all_pupils():
-            place = (pupil.school, pupil.class_group)
-            in_use[place] = in_use.get(place, 0) + 1
-        return in_use
+        return await self._house.store.at(town.key).class_sizes()
 
     def _on_edit(self, edit: Edit) -> None:
         match edit:
@@ -239,6 +239,12 @@ class Hallway:
                     self._log.error("calendar_refused", town=key, mistake=str(mistake), holds="the calendar before it")
             case TakenBack(town):
                 self._log.info("calendar_edit_taken_back", town=town.key)
+            case Removed(town):
+                self._log.info("town_removed", town=town.key)
+            case Unwatched(why, seconds):
+                self._log.warning(
+                    "edits_not_told", why=why, holds=f"they are looked for, and found within {seconds:.0f} s"
+                )
 
     # The nodes
 
@@ -280,7 +286,14 @@ class Hallway:
     # How we are
 
     def _clock_limits(self) -> Mapping[str, timedelta]:
-        return {town.key: town.clock_bound_max for town in self._towns.municipalities}
+        by_limit: dict[timedelta, list[str]] = {}
+        for town in self._towns.municipalities:
+            by_limit.setdefault(town.clock_bound_max, []).append(town.key)
+        # One line in the log for all that share a limit.
+        return {
+            keys[0] if len(keys) == 1 else f"towns with bound_max_ms {limit // timedelta(milliseconds=1)}": limit
+            for limit, keys in by_limit.items()
+        }
 
     async def _health(self) -> Mapping[str, str | None]:
         parts: dict[str, str | None] = {"store": await self._store_fault(), "telephone": None, "clock": None}
@@ -289,17 +302,11 @@ class Hallway:
         parts["post"] = self._post.wrong(addresses) if self._post is not None else "it has not begun yet; orders wait"
         if self._ami is not None and not self._ami.connected:
             parts["telephone"] = "Asterisk's event link is down; calls are served, their log waits for it"
-        for town in self._towns.municipalities:
-            state = self._house.clock.state(town.clock_bound_max)
+        for limit in {town.clock_bound_max for town in self._towns.municipalities}:
+            state = self._house.clock.state(limit)
             if not state.reading.synchronised:
                 parts["clock"] = f"unsynchronised: {state.why}; changes near a boundary are marked for review"
-        for key in (*(town.key for town in self._towns.municipalities), *self._towns.refused):
-            mistakes = self._towns.refused.get(key, ())
-            parts[f"calendar:{key}"] = None
-            if mistakes:
-                holds = "the one before is in force" if self._towns.calendar(key) else "the town is not served"
-                parts[f"calendar:{key}"] = f"{len(mistakes)} mistakes in its files; {holds}"
-        return parts
+        return {**parts, **towns_health(self._towns)}
 
     async def _store_fault(self) -> str | None:
         try:
@@ -309,25 +316,36 @@ class Hallway:
             return f"{type(fault).__name__}: callers hear that nothing was changed"
         return None
 
-    async def _warn_of_missing_clips(self) -> None:
+    async def _warn(self) -> None:
+        """Say once what callers would miss, town after town beside the calls: there may be millions of pupils."""
+        without_clips = 0
         for town in self._towns.municipalities:
-            names = {pupil.name for pupil in await self._house.store.at(town.key).all_pupils()}
-            for clip in self._clips.missing_of(town, names):
-                self._log.warning("clip_missing", town=town.key, clip=clip, make="mensa sounds town")
+            without_clips += await self._warn_of_missing_clips(town, without_clips < WARNINGS_MAX)
+            await self._warn_of_lost_pupils(town)
+            await asyncio.sleep(WARNINGS_PAUSE_S)
+        if without_clips > WARNINGS_MAX:
+            self._log.warning("clips_missing", towns=without_clips, told=WARNINGS_MAX, make="mensa sounds town")
+        self._log.info("towns_looked_over", towns=len(self._towns.municipalities), without_clips=without_clips)
 
-    async def _warn_of_lost_pupils(self) -> None:
+    async def _warn_of_missing_clips(self, town: Municipality, is_told: bool) -> bool:
+        names = await self._house.store.at(town.key).first_names()
+        missing = await asyncio.to_thread(lambda: list(self._clips.missing_of(town, names)))
+        for clip in missing if is_told else ():
+            self._log.warning("clip_missing", town=town.key, clip=clip, make="mensa sounds town")
+        return bool(missing)
+
+    async def _warn_of_lost_pupils(self, town: Municipality) -> None:
         """An edit made while no gateway watched may have taken away class groups that pupils are in."""
-        for town in self._towns.municipalities:
-            classes = town.town.calendar.classes
-            lost = sum(count for place, count in (await self._classes_in_use(town)).items() if place not in classes)
-            if lost:
-                self._log.warning(
-                    "pupils_without_class_group",
-                    town=town.key,
-                    pupils=lost,
-                    expected="their classes in schools.yaml, or their new ones by mensa people import",
-                    holds="they have no service on any day",
-                )
+        classes = town.town.calendar.classes
+        lost = sum(count for place, count in (await self._classes_in_use(town)).items() if place not in classes)
+        if lost:
+            self._log.warning(
+                "pupils_without_class_group",
+                town=town.key,
+                pupils=lost,
+                expected="their classes in schools.yaml, or their new ones by mensa people import",
+                holds="they have no service on any day",
+            )
 
     async def _kept_up(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
         """Run a part of the house; a fault in it stops nothing else, and it is started again."""

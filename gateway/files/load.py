@@ -54,6 +54,7 @@ class Configuration:
     """A configuration folder as it was loaded: the towns that can be served, and the mistakes of those that cannot.
 
     `only` is the key of the one town that is wanted where not all are; `looks` is what each town's files were like, by key.
+    `waiting` are those in `broken` with nothing against them but that another town has their number, host name or bot.
     """
 
     folder: Path
@@ -62,13 +63,14 @@ class Configuration:
     broken: Mapping[str, tuple[Mistake, ...]] = field(default_factory=dict)
     only: str | None = None
     looks: Mapping[str, Look] = field(default_factory=dict, repr=False)
+    waiting: Mapping[str, Municipality] = field(default_factory=dict, repr=False)
 
 
 def only_town(configuration: Configuration, key: str) -> Configuration:
     """The configuration with one town of it, which is there, and nothing of the others."""
     towns = Municipalities(town for town in configuration.municipalities if town.key == key)
     looks = {each: look for each, look in configuration.looks.items() if each == key}
-    return replace(configuration, municipalities=towns, broken={}, only=key, looks=looks)
+    return replace(configuration, municipalities=towns, broken={}, only=key, looks=looks, waiting={})
 
 
 def no_progress(done: int, towns: int) -> None:
@@ -88,8 +90,18 @@ def load_configuration(
     settings = load_settings(folder / GATEWAY)
     if not isinstance(settings, Settings):
         return settings
-    municipalities, broken, looks = _load_towns(folder, on_progress)
-    return Configuration(folder, settings, municipalities, broken, looks=looks)
+    folders = town_folders(folder)
+    towns, broken, looks = list[Municipality](), dict[str, tuple[Mistake, ...]](), dict[str, Look]()
+    for town_folder, (found, look) in zip(folders, for_each(_look_at, folders, on_progress), strict=True):
+        looks[town_folder.name] = look
+        if isinstance(found, Municipality):
+            towns.append(found)
+        else:
+            broken[town_folder.name] = found
+    municipalities, taken = Municipalities.gathered(towns)
+    broken.update((each.second.key, (address_mistake(each, each.second),)) for each in taken)
+    waiting = {each.second.key: each.second for each in taken}
+    return Configuration(folder, settings, municipalities, dict(sorted(broken.items())), looks=looks, waiting=waiting)
 
 
 def load_settings(file: Path) -> Settings | tuple[Mistake, ...]:
@@ -150,22 +162,6 @@ def check_folder(folder: Path, on_progress: Callable[[int, int], None] = no_prog
             towns.append(town)
     mistakes += (address_mistake(each, each.second) for each in Municipalities.gathered(towns)[1])
     return tuple(mistakes)
-
-
-def _load_towns(
-    folder: Path, on_progress: Callable[[int, int], None]
-) -> tuple[Municipalities, dict[str, tuple[Mistake, ...]], dict[str, Look]]:
-    folders = town_folders(folder)
-    towns, broken, looks = list[Municipality](), dict[str, tuple[Mistake, ...]](), dict[str, Look]()
-    for town_folder, (found, look) in zip(folders, for_each(_look_at, folders, on_progress), strict=True):
-        looks[town_folder.name] = look
-        if isinstance(found, Municipality):
-            towns.append(found)
-        else:
-            broken[town_folder.name] = found
-    municipalities, taken = Municipalities.gathered(towns)
-    broken.update((each.second.key, (address_mistake(each, each.second),)) for each in taken)
-    return municipalities, dict(sorted(broken.items())), looks
 
 
 def _look_at(folder: Path) -> tuple[Municipality | tuple[Mistake, ...], Look]:
@@ -233,7 +229,8 @@ def _is_address(taken: AddressTakenError, written: object) -> bool:
 def check_town(files: TownFiles) -> Municipality | tuple[Mistake, ...]:
     """The municipality that the files describe, or every mistake in them, in the order of the files."""
     mistakes: list[Mistake] = []
-    key = files.folder.resolve().name
+    # Not resolved: a folder that is a link to this release's files keeps its own name.
+    key = Path(os.path.abspath(files.folder)).name
     town = shaped_file(files, MUNICIPALITY, MunicipalityShape, mistakes)
     schools = shaped_file(files, SCHOOLS, SchoolsShape, mistakes)
     calendar = shaped_file(files, CALENDAR, CalendarShape, mistakes)

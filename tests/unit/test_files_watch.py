@@ -294,6 +294,7 @@ async def test_a_running_gateway_sees_a_new_file_renamed_into_place(house: House
 
 
 async def test_a_running_gateway_sees_a_folder_that_was_replaced(house: House, tmp_path: Path) -> None:
+    house.in_use = {("primaria", "1A"): 20}
     async with watching(house):
         os.rename(house.folder, tmp_path / "away")
         gone = await house.next_edit()
