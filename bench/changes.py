@@ -80,7 +80,7 @@ def _us(rounds: Sequence[Round], whose: str) -> str:
 
 
 async def compare(
-    whole: Province, rounds: int = ROUNDS, round_s: float = ROUND_S
+    whole: Province, rounds: int = ROUNDS, round_s: float = ROUND_S, callers: int = CALLERS
 ) -> dict[int, tuple[list[Round], list[Round]]]:
     """The rounds of ours and of the reference, by the count of processes."""
     found: dict[int, tuple[list[Round], list[Round]]] = {number: ([], []) for number in PROCESSES}
@@ -95,14 +95,14 @@ async def compare(
     async with AsyncExitStack() as stack:
         changers = [
             await stack.enter_async_context(
-                _changer(whole.url, Work(f"changer-{number}", CALLERS, [tuple(each) for each in pupils[number::2]]))
+                _changer(whole.url, Work(f"changer-{number}", callers, [tuple(each) for each in pupils[number::2]]))
             )
             for number in range(max(PROCESSES))
         ]
         for _ in range(rounds):
             for processes, (ours, bare) in found.items():
                 ours.append(await _round(whole, changers[:processes], round_s))
-                bare.append(await _bare_round(whole, processes * CALLERS, round_s))
+                bare.append(await _bare_round(whole, processes * callers, round_s))
     return found
 
 
