@@ -17,7 +17,7 @@ from core.people import People
 from gateway.clock import FixedClock
 from gateway.municipality import Municipality
 from gateway.opening import eve_of_service, recognised
-from gateway.rehearsal import OpenTown
+from gateway.rehearsal import OpenTown, cooks_of
 from gateway.telephone import greeting_of
 from ivr.explore import Explored, play
 from ivr.flow import parents_line
@@ -47,7 +47,9 @@ _KEYS_OF = {
     "offer-language": "8",
 }
 # What is asked again and again; the tree says so instead of growing for ever.
-_OF_NO_MATTER = re.compile(r"state|day-state|no-more-days|not-changed|for-pupil|.*_.*|offer-language|presence-.*")
+_OF_NO_MATTER = re.compile(
+    r"state|day-state|no-more-days|not-changed|for-pupil|.*_.*|offer-language|presence-.*|kitchen-(?!keys).*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def call_tree(open_town: OpenTown, people: People, town: Municipality) -> CallTr
         ),
         ("", ""),
     )
+    cook = next(((cook.code, cook.pin) for cook in cooks_of(town, people).cooks if cook.pin), None)
     situations: dict[str, tuple[str | None, datetime, int]] = {}
     if one:
         situations["number recognised, one pupil"] = (one, evening, DEPTH_MAX)
@@ -104,12 +107,13 @@ def call_tree(open_town: OpenTown, people: People, town: Municipality) -> CallTr
     situations["number not recognised"] = (None, evening, 2)
     if one:
         situations["outside the window"] = (one, evening - timedelta(hours=6), 1)
-    return CallTree(
-        {
-            title: _explored(_Caller(open_town, town.key, number, at, coded), depth)
-            for title, (number, at, depth) in situations.items()
-        }
-    )
+    tree = {
+        title: _explored(_Caller(open_town, town.key, number, at, coded), depth)
+        for title, (number, at, depth) in situations.items()
+    }
+    if cook:
+        tree["a cook"] = _explored(_Caller(open_town, town.key, None, evening, cook), 3)
+    return CallTree(tree)
 
 
 def svg(tree: CallTree, catalogue: Catalogue) -> str:
@@ -178,6 +182,8 @@ def _keys(call: Explored, coded: tuple[str, str]) -> Sequence[str]:
         return (coded[0],)
     if "enter-pin" in asked:
         return (coded[1], _wrong(coded[1]))
+    if "kitchen-keys" in asked:
+        return ("6", "9")
     if "enter-date" in asked:
         return (_A_DATE,)
     if {"suspend-how", "resume-how", "confirm-keys"} & set(asked):
