@@ -303,7 +303,7 @@ class MemoryTown:
             if key in standing:
                 raise _conflict(f"{key[0]} is already closed on {key[1]}")
             counted, trays = closing.headcount.changes, closing.headcount.trays
-            if not {each.pupil for each in (*counted, *trays)} <= self._kept.pupils.keys():
+            if not {each.pupil for each in counted} | {each.pupil for each in trays} <= self._kept.pupils.keys():
                 raise _conflict("a pupil is not of this municipality")
             if not {each.change for each in counted} <= {change.id for change in self._kept.changes}:
                 raise _conflict("a change is not known")
