@@ -109,9 +109,7 @@ def generate(
     """Fill a new configuration folder and a new database with invented towns; run it again where it was interrupted."""
     plan = _plan_or_exit(towns, pupils, days, until, seed, closings)
     settings = _settings_or_exit(config)
-    url = located(database or settings.database.url, Path() if database else home(config))
-    # Told as an absolute address, for the folder's own gateway.yaml has another way of looking at relative ones.
-    url = f"sqlite:///{database_path(url)}" if not is_postgres(url) else url
+    url = _absolute_or_exit(database or settings.database.url, Path() if database else home(config))
 
     async def work(hasher: KeyedHasher) -> Filling:
         with _progress() as progress:
@@ -150,9 +148,20 @@ def generate(
     )
 
 
+def _absolute_or_exit(url: str, folder: Path) -> str:
+    """An address for the generated gateway.yaml, which takes relative ones from elsewhere."""
+    try:
+        return url if is_postgres(url) else f"sqlite:///{database_path(located(url, folder))}"
+    except StoreError as error:
+        fail(str(error))
+
+
 def _plan_or_exit(towns: int, pupils: int, days: int, until: str | None, seed: int, closings: bool) -> Plan:
     try:
         last = datetime.now(ROME).date() if until is None else parse_day(until)
+    except ValueError as error:
+        fail(f"--until: {error}; nothing was generated")
+    try:
         return Plan(towns, pupils, days, seed, last, closings)
     except ValueError as error:
         fail(str(error))

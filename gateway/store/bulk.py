@@ -52,6 +52,7 @@ FILLING_LOCK = 0x6D656E7361
 BULK_CHECKPOINT_PAGES = 64_000
 # The indexes of a large table are read and written all over while it is loaded.
 BULK_CACHE_KIB = 256_000
+NO_URL = "a text that is no URL"
 INT32, INT64 = 2**31, 2**63
 
 
@@ -119,7 +120,7 @@ def shown_url(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
-        return "a text that is no URL"
+        return NO_URL
 
 
 @cache
@@ -451,7 +452,7 @@ class PostgresBulk:
             if isinstance(error, asyncpg.LockNotAvailableError):
                 fault = StoreBusyError
             raise fault(f"{self.where}: the database failed ({about}); nothing of this part was kept") from error
-        except (asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+        except (asyncpg.InterfaceError, OSError, TimeoutError, TypeError, ValueError) as error:
             raise StoreFaultError(
                 f"{self.where}: the database failed ({type(error).__name__}); nothing of this part was kept"
             ) from error

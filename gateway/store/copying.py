@@ -17,6 +17,7 @@ from gateway.pin_key import FINGERPRINT_SETTING
 from gateway.store.bulk import (
     FILLED,
     FILLING,
+    NO_URL,
     Bulk,
     Key,
     Row,
@@ -72,7 +73,7 @@ async def copy_installation(
     `now` tells the time by an installation's settings; a gateway that was seen within `node_gone` before is up. Raises
     `CopyRefusedError`, `DifferenceError`, `StoreError`.
     """
-    if shown_url(source_url) == shown_url(target_url):
+    if shown_url(source_url) == shown_url(target_url) != NO_URL:
         raise CopyRefusedError(f"{shown_url(source_url)}: source and target are one database; nothing was copied")
     async with open_bulk(source_url) as source:
         await _check_source(source)

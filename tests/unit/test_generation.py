@@ -1,5 +1,6 @@
 """A generated installation is one: its files load, its changes are what the rules allow, its closings what they count."""
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -35,8 +36,9 @@ from gateway.store.engine import open_store
 from gateway.store.port import MessageState
 from gateway.store.sql import SqlStore
 from gateway.store.tables import municipalities, pupils
+from tests.postgres import Cluster
 from tests.store_people import HASHER
-from tests.whole_databases import contents, run_killed
+from tests.whole_databases import contents, run_child, run_killed
 
 UNTIL = date(2026, 11, 22)
 PLAN = Plan(towns=12, pupils=900, days=12, seed=7, until=UNTIL)
@@ -211,9 +213,20 @@ async def test_killed_at_any_part_it_goes_on_and_makes_the_same(tmp_path: Path, 
     whole = f"sqlite:///{tmp_path / 'whole.db'}"
     await generate(whole)
 
-    run_killed(random.Random(3), 6, 12, "generate", url, PLAN.as_text())
+    run_killed(random.Random(3), 4, 12, "generate", url, PLAN.as_text())
 
     assert await contents(url) == await contents(whole)
+
+
+async def test_postgresql_gets_the_same_rows(url: str, postgres: Cluster) -> None:
+    theirs = postgres.database(migrated=False)
+    await generate(url)
+
+    # Killed once on the way.
+    assert not await asyncio.to_thread(run_child, "generate", theirs, PLAN.as_text(), until=lambda part: part == 4)
+    await generate(theirs)
+
+    assert await contents(theirs) == await contents(url)
 
 
 async def test_another_seed_makes_other_rows_in_other_towns(tmp_path: Path, url: str) -> None:
