@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from core.people import ClassGroup, Period, School
 
 ONE_DAY = timedelta(days=1)
+# Every request asks for the same few cutoffs again, and a zone's rules are slow to apply: ten cutoffs of a year's days.
+PASSES_KEPT = 4096
 
 
 class Service(StrEnum):
@@ -234,11 +237,14 @@ def closing_instant(day: date, at: time, timezone: ZoneInfo) -> datetime:
     return max(passes) if passes else _clock_change(day, at, timezone)
 
 
-def _passes(day: date, at: time, timezone: ZoneInfo) -> set[datetime]:
+@lru_cache(PASSES_KEPT)
+def _passes(day: date, at: time, timezone: ZoneInfo) -> frozenset[datetime]:
     """The instants at which the wall clock shows `at` on `day`: two in autumn's repeated hour, none in spring's gap."""
     wall = datetime.combine(day, at)
     instants = (wall.replace(fold=fold, tzinfo=timezone).astimezone(UTC) for fold in (0, 1))
-    return {instant for instant in instants if instant.astimezone(timezone).replace(tzinfo=None, fold=0) == wall}
+    return frozenset(
+        instant for instant in instants if instant.astimezone(timezone).replace(tzinfo=None, fold=0) == wall
+    )
 
 
 def _clock_change(day: date, at: time, timezone: ZoneInfo) -> datetime:

@@ -313,14 +313,20 @@ def _asked(statement: Select[Any], values: Mapping[str, object]) -> object:
 
 
 class _Request(Generic[Answer]):
-    """A request on its way. `future` is its answer for whoever sent it, `ended` is set when nothing more will be done for it."""
+    """A request on its way. `future` is its answer for whoever sent it; once it `has_ended` nothing more is done for it."""
 
-    def __init__(self, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = (
+        "claim", "deadline", "future", "has_ended", "keys", "lane", "municipality", "queue", "reach", "work", "work_in"
+    )  # fmt: skip
+
+    def __init__(self, lane: Lane, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
         self.lane = lane
+        # By when it has to be taken, in the loop's time.
+        self.deadline = deadline
         self.future: asyncio.Future[Answer] = loop.create_future()
         # Whoever asked may have gone; then nobody looks at a fault, and asyncio need not complain about that.
         self.future.add_done_callback(_look)
-        self.ended: asyncio.Future[None] = loop.create_future()
+        self.has_ended = False
         self.queue: deque[_Request[Any]] | None = None
         # The locks that it needs beside its town's; no two requests of this process with one of them are taken at once.
         self.keys: frozenset[int] = frozenset()
@@ -351,8 +357,7 @@ class _Request(Generic[Answer]):
                 self.future.set_exception(fault)
             else:
                 self.future.set_result(answer)  # type: ignore[arg-type]  # None only where that is the answer's type
-        if not self.ended.done():
-            self.ended.set_result(None)
+        self.has_ended = True
 
 
 def _look(future: asyncio.Future[Any]) -> None:
@@ -389,6 +394,12 @@ class PostgresWriter:
         self._running = {id(queue): 0 for queue in (self._shared, self._held, self._alone, self._log)}
         self._busy: set[int] = set()
         self._accepted: set[_Request[Any]] = set()
+        # Who waits until some of these have ended.
+        self._settling: list[tuple[set[_Request[Any]], asyncio.Future[None]]] = []
+        # Requests in the order of their deadlines, which is the order in which they came.
+        self._by_deadline: deque[_Request[Any]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_starting = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
 
@@ -396,7 +407,7 @@ class PostgresWriter:
         self, work: Callable[[AnyTransaction], Answer], lane: Lane = Lane.CHANGE, alone: str = "installation"
     ) -> Answer:
         """A request of the installation; two of the same `alone` run one after the other. Raises `StoreError`."""
-        request: _Request[Answer] = _Request(lane, asyncio.get_running_loop())
+        request: _Request[Answer] = self._request(lane)
         request.work = work
         request.keys = frozenset([LOG_LOCK if lane is Lane.LOG else _hashed(_OF_INSTALLATION, alone)])
         return await self._accept(request, self._log if lane is Lane.LOG else self._alone)
@@ -409,7 +420,7 @@ class PostgresWriter:
         reach: Reach,
     ) -> tuple[int, Answer]:
         """A request of the `known` municipality, or of that which `claim` finds or makes; that id, and the answer."""
-        request: _Request[Answer] = _Request(Lane.CHANGE, asyncio.get_running_loop())
+        request: _Request[Answer] = self._request(Lane.CHANGE)
         request.work_in = work
         if known is None:
             request.claim, request.reach = claim, reach
@@ -425,10 +436,14 @@ class PostgresWriter:
     async def settle(self) -> None:
         """Wait until every request taken before has been kept or has failed; each ends by its own time-outs."""
         if self._accepted:
-            await asyncio.wait([request.ended for request in self._accepted])
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settling.append((set(self._accepted), settled))
+            await settled
 
     async def close(self) -> None:
         """Run what was accepted, and close the connections. Raises `StoreBusyError` when that takes too long."""
+        if self._is_closing:
+            return
         self._is_closing = True
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -438,12 +453,18 @@ class PostgresWriter:
                 f"{self._where}: the writer did not finish within {CLOSE_TIMEOUT_S} s; requests without an answer may be lost"
             ) from error
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._connections.close()
 
     # How requests come and go.
+
+    def _request(self, lane: Lane) -> _Request[Any]:
+        loop = asyncio.get_running_loop()
+        return _Request(lane, loop, loop.time() + self._take_timeout_s)
 
     async def _accept(self, request: _Request[Answer], queue: deque[_Request[Any]]) -> Answer:
         if self._is_closing:
@@ -458,32 +479,55 @@ class PostgresWriter:
                 "which is as many as may; nothing of this one was kept, it can be sent again"
             )
         self._accepted.add(request)
-        request.ended.add_done_callback(lambda _: self._accepted.discard(request))
+        self._by_deadline.append(request)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(request.deadline, self._expire)
         self._enqueue(request, queue)
-        timer = asyncio.get_running_loop().call_later(self._take_timeout_s, self._expire, request)
-        try:
-            return await asyncio.shield(request.future)
-        finally:
-            timer.cancel()
+        # Cancelling whoever waits here cancels the future, of which whoever runs the request knows nothing.
+        return await request.future
 
     def _enqueue(self, request: _Request[Any], queue: deque[_Request[Any]]) -> None:
         request.queue = queue
         queue.append(request)
-        self._start()
+        self._start_soon()
 
-    def _expire(self, request: _Request[Any]) -> None:
-        """Withdraw a request that was not taken in time; one that was taken gets its answer or, late, a doubt."""
-        if request.queue is None:
-            asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._doubt, request)
+    def _end(self, request: _Request[Any], answer: Any = None, fault: BaseException | None = None) -> None:
+        """Answer a request, for which nothing more is done."""
+        if request.has_ended:
             return
-        request.queue.remove(request)
-        request.queue = None
-        request.end(
-            fault=StoreBusyError(
-                f"{self._where}: the request waited {self._take_timeout_s} s to be written; "
-                "nothing of it was kept, it can be sent again"
+        request.end(answer, fault)
+        self._accepted.discard(request)
+        for awaited, settled in self._settling:
+            awaited.discard(request)
+            if not awaited and not settled.done():
+                settled.set_result(None)
+        if self._settling:
+            self._settling = [each for each in self._settling if not each[1].done()]
+
+    def _expire(self) -> None:
+        """Withdraw what was not taken in time; what was taken gets its answer or, late, a doubt."""
+        loop = asyncio.get_running_loop()
+        while self._by_deadline:
+            request = self._by_deadline[0]
+            if not request.has_ended and request.deadline > loop.time():
+                self._timer = loop.call_at(request.deadline, self._expire)
+                return
+            self._by_deadline.popleft()
+            if request.has_ended:
+                continue
+            if request.queue is None:
+                loop.call_later(ANSWER_TIMEOUT_S, self._doubt, request)
+                continue
+            request.queue.remove(request)
+            request.queue = None
+            self._end(
+                request,
+                fault=StoreBusyError(
+                    f"{self._where}: the request waited {self._take_timeout_s} s to be written; "
+                    "nothing of it was kept, it can be sent again"
+                ),
             )
-        )
+        self._timer = None
 
     def _doubt(self, request: _Request[Any]) -> None:
         if not request.future.done():
@@ -494,8 +538,15 @@ class PostgresWriter:
                 )
             )
 
+    def _start_soon(self) -> None:
+        """Start when the loop comes round again: callers who are answered together come back together."""
+        if not self._is_starting:
+            self._is_starting = True
+            asyncio.get_running_loop().call_soon(self._start)
+
     def _start(self) -> None:
         """Begin as many transactions as may run and find something to do."""
+        self._is_starting = False
         self._start_some(self._shared, GROUPS, GROUP_MAX, lambda group: self._run_group(group, is_patient=False))
         self._start_some(self._held, HELD_GROUPS, GROUP_MAX, lambda group: self._run_group(group, is_patient=True))
         self._start_some(self._alone, ALONE, 1, self._run_alone)
@@ -509,7 +560,9 @@ class PostgresWriter:
         run: Callable[[list[_Request[Any]]], Awaitable[None]],
     ) -> None:
         while queue and self._running[id(queue)] < most:
-            group = self._take(queue, group_max)
+            # Shared out among the transactions that may run: one of them is decided while another is synced.
+            fair = -(-len(queue) // (most - self._running[id(queue)]))
+            group = self._take(queue, min(fair, group_max))
             if not group:
                 return
             self._running[id(queue)] += 1
@@ -556,13 +609,13 @@ class PostgresWriter:
             fault = error if isinstance(error, Exception) else self._cut_off()
             for request in group:
                 if request.queue is None:
-                    request.end(fault=fault)
+                    self._end(request, fault=fault)
             if not isinstance(error, Exception):
                 raise
         finally:
             self._busy.difference_update(taken)
             self._running[id(queue)] -= 1
-            self._start()
+            self._start_soon()
 
     def _cut_off(self) -> StoreUnsureError:
         return StoreUnsureError(
@@ -576,17 +629,17 @@ class PostgresWriter:
         try:
             await self._again_if_lost(lambda: self._commit_group(group, is_patient))
         except Exception as error:
-            left = [request for request in group if not request.ended.done() and request.queue is None]
+            left = [request for request in group if not request.has_ended and request.queue is None]
             is_somebodys = isinstance(error, StoreConflictError | StoreFaultError)
             if len(left) > 1 and is_somebodys and not isinstance(error, _CommitFaultError):
                 for request in left:
                     await self._run_group([request], is_patient=True)
                 return
             for request in left:
-                request.end(fault=error)
+                self._end(request, fault=error)
 
     async def _commit_group(self, group: Sequence[_Request[Any]], is_patient: bool) -> None:
-        waiting = [request for request in group if not request.ended.done()]
+        waiting = [request for request in group if not request.has_ended]
         towns = sorted({request.municipality for request in waiting if request.municipality is not None})
         async with self._transaction(towns) as (connection, commit):
             keys = sorted({key for request in waiting for key in request.keys})
@@ -605,14 +658,14 @@ class PostgresWriter:
                 except _UnforeseenError:
                     unforeseen.append(request)
                 except Exception as error:
-                    request.end(fault=error)
+                    self._end(request, fault=error)
                 else:
                     pending.take(own.pending)
                     answered.append((request, answer))
             await _send(connection, pending, self._statements)
             await commit()
         for request, answer in answered:
-            request.end(answer)
+            self._end(request, answer)
         for request in held:
             request.queue = self._held
             self._held.append(request)
@@ -648,9 +701,9 @@ class PostgresWriter:
             towns = () if request.municipality is None else (request.municipality,)
             answer = await self._again_if_lost(lambda: self._commit_alone(towns, request.keys, request.run))
         except Exception as error:
-            request.end(fault=error)
+            self._end(request, fault=error)
         else:
-            request.end(answer)
+            self._end(request, answer)
 
     async def _commit_alone(
         self, towns: Collection[int], keys: Collection[int], work: Callable[[AnyTransaction], Answer]
