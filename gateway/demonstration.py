@@ -43,6 +43,8 @@ from gateway.installation import (
 )
 from gateway.municipality import Municipality
 from gateway.opening import eve_of_service, recognised
+from gateway.post.delivery import forget_mails
+from gateway.post.opening import REHEARSAL_FOLDER
 from gateway.rehearsal import SkippedTimeError, TownMistakesError, cooks_of, local_instant, parse_instant
 from gateway.store.engine import database_path, open_store
 from gateway.store.port import StoreError
@@ -140,6 +142,9 @@ class Demonstration:
             )
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
+        # The next run's orders begin at 1 again.
+        for town in self._towns:
+            forget_mails(home(self._configuration.folder) / REHEARSAL_FOLDER, town.key)
 
     async def _set_clock(self, house: Installation, start: datetime | str | None, keeps: bool) -> None:
         now = datetime.now(UTC)
@@ -275,6 +280,9 @@ class Demonstration:
             )
         for line in known.lines:
             say(f"    {escape(line)}")
+        say(
+            f"  At each cutoff the kitchen's order lies in {escape(str(REHEARSAL_FOLDER))}/ as a mail, with its page to hang up."
+        )
         say("  Beside it, in another terminal:")
         say("    make phone                             the same call without a softphone")
         say("    .venv/bin/mensa calls tail --follow    who calls, as it happens")
