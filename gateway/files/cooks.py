@@ -14,7 +14,7 @@ from gateway.files.sources import read_bytes
 from gateway.files.tree import decode
 from gateway.municipality import Municipality
 
-FILE = "cooks.csv"
+COOKS = "cooks.csv"
 # The cooks of a large town at 50 bytes a row, a thousand times over.
 BYTES_MAX = 1_000_000
 COLUMNS = ("code", "pin", "schools", "language")
@@ -23,7 +23,7 @@ REQUIRED_COLUMNS = ("code",)
 
 def cooks_file(town: Municipality) -> Path | None:
     """Where a town's cooks are taken from where a file is the source, as rehearsals do; None when there is none."""
-    file = None if town.folder is None else town.folder / FILE
+    file = None if town.folder is None else town.folder / COOKS
     return file if file is not None and file.exists() else None
 
 

@@ -13,9 +13,10 @@ from pydantic_settings import SettingsError
 
 from core.calendar import CutoffOverride, DayException, ServiceCalendar
 from core.desk import Town
-from core.people import ClassGroup, People, Period, School
+from core.people import ClassGroup, Cooks, People, Period, School, UserCode
 from core.window import Anytime, Channel, Evening, Window
 from gateway.files.check import day_exception, evenings, keys_of, mistakes_between, year_span
+from gateway.files.cooks import COOKS, check_cooks
 from gateway.files.holidays import national_holidays
 from gateway.files.many import for_each
 from gateway.files.mistakes import Mistake, shown
@@ -146,7 +147,7 @@ def town_folders(folder: Path) -> list[Path]:
 
 
 def check_folder(folder: Path, on_progress: Callable[[int, int], None] = no_progress) -> tuple[Mistake, ...]:
-    """Every mistake of a town's folder or of a whole configuration folder, `people.csv` included."""
+    """Every mistake of a town's folder or of a whole configuration folder, `people.csv` and `cooks.csv` included."""
     if any((folder / name).exists() for name in TOWN_FILES):
         return _check_all_of_town(folder)[1]
     if not (folder / TOWNS).is_dir() and not (folder / GATEWAY).exists():
@@ -176,9 +177,16 @@ def _check_all_of_town(folder: Path) -> tuple[Municipality | None, tuple[Mistake
     found = check_town(files)
     town = found if isinstance(found, Municipality) else None
     mistakes = found if isinstance(found, tuple) else ()
+    taken: list[UserCode] = []
     if files.people is not None:
         people = check_people(files.people, rules_of(town) if town else _known_rules(files))
-        mistakes = mistakes if isinstance(people, People) else (*mistakes, *people)
+        if isinstance(people, People):
+            taken = [pupil.user_code for pupil in people.pupils]
+        else:
+            mistakes = (*mistakes, *people)
+    if (folder / COOKS).exists():
+        cooks = check_cooks(folder / COOKS, rules_of(town) if town else _known_rules(files), taken)
+        mistakes = mistakes if isinstance(cooks, Cooks) else (*mistakes, *cooks)
     return town, mistakes
 
 

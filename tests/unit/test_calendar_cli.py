@@ -298,6 +298,57 @@ def test_without_a_letters_file_made_pins_are_shown_nowhere(config: Path, tmp_pa
     assert "1 PINs were made and nobody has them" in result.stderr
 
 
+COOKS = "code,pin,schools,language\n90001,7315,,it\n90002,,primaria,\n"
+
+
+def test_cooks_are_taken_in_place_of_those_before_and_a_made_pin_stands_in_the_letters_file_alone(
+    config: Path, tmp_path: Path
+) -> None:
+    file, letters = tmp_path / "cooks.csv", tmp_path / "letters.csv"
+    file.write_text(COOKS)
+
+    first = mensa("people", "cooks", file, "--config", config, "--letters", letters)
+    again = mensa("people", "cooks", file, "--config", config, "--json")
+    file.write_text("code\n90002\n")
+    fewer = mensa("people", "cooks", file, "--config", config, "--json")
+
+    assert (first.exit_code, first.stdout) == (0, "Comune di Borgo: 2 cooks, in place of those before\n")
+    header, row = letters.read_text().splitlines()
+    assert (header, row[:15]) == ("code,schools,PIN", "90002,primaria,")
+    assert stat.S_IMODE(letters.stat().st_mode) == 0o600
+    assert row[15:] not in first.output.replace(str(letters), "")
+    assert json.loads(again.stdout) == {"ok": True, "town": "borgo", "cooks": 2, "pins_made": 0}
+    assert json.loads(fewer.stdout) == {"ok": True, "town": "borgo", "cooks": 1, "pins_made": 0}
+
+
+def test_a_cooks_file_with_mistakes_takes_nobody_in(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cooks.csv"
+    file.write_text(COOKS.replace("primaria", "liceo"))
+
+    result = mensa("people", "cooks", file, "--config", config)
+
+    assert result.exit_code == 1
+    assert f"{file}:3:8: schools: there is no school 'liceo'" in result.output
+    assert "nothing was taken in" in result.stderr
+
+
+def test_a_cooks_code_that_is_a_pupils_is_refused_by_the_store_and_by_the_check(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text(PEOPLE)
+    assert mensa("people", "import", tmp_path / "people.csv", "--config", config, "--no-clips").exit_code == 0
+    town = config / "municipalities" / "borgo"
+    for file in (tmp_path / "cooks.csv", town / "cooks.csv"):
+        file.write_text(COOKS.replace("90001", "50002"))
+    (town / "people.csv").write_text(PEOPLE)
+
+    imported = mensa("people", "cooks", tmp_path / "cooks.csv", "--config", config)
+    checked = mensa("calendar", "check", config)
+
+    assert imported.exit_code == 2
+    assert "a pupil has this code" in imported.stderr
+    assert checked.exit_code == 1
+    assert f"{town}/cooks.csv:2:1: code: '50002' is a pupil's or another cook's" in checked.stdout
+
+
 def test_a_letters_file_that_is_there_is_not_written_over_and_nothing_is_taken_in(config: Path, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text(PEOPLE)
     letters = tmp_path / "letters.csv"

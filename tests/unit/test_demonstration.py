@@ -12,7 +12,9 @@ import pytest
 from rich.console import Console
 from structlog.testing import capture_logs
 
+from core.access import cook_pin_digest
 from core.changes import Presence
+from core.people import UserCode
 from gateway import demonstration
 from gateway.app import Log
 from gateway.demonstration import SUSPENDED_CODE, Demonstration, DemonstrationFailed
@@ -61,6 +63,20 @@ async def test_the_examples_suspension_is_in_force_when_the_rehearsal_begins(
         found = await presence(house, SUSPENDED_CODE, day)
         assert found.presence is Presence.SUSPENDED
         assert found.change.decided.midpoint.date() == began
+
+
+async def test_the_examples_cooks_are_enrolled_and_one_of_every_school_is_told_of(configuration: Configuration) -> None:
+    await prepared(configuration, "2026-09-20T18:30")
+
+    async with open_installation(configuration) as house:
+        town = next(iter(house.configuration.municipalities))
+        cook = await house.store.at(town.key).cook(UserCode("90001"))
+        assert cook is not None
+        assert cook.schools == ()
+        assert cook.pin_digest == cook_pin_digest(house.hasher, cook.id, "7315")
+        assert (
+            demonstration._callers(town).lines[-1] == "likewise the kitchen: code 90001, PIN 7315; it hears the counts"
+        )
 
 
 async def test_an_instant_that_is_none_leaves_the_data_of_the_last_run_alone(configuration: Configuration) -> None:
