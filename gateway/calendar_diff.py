@@ -1,10 +1,10 @@
 """What an edit of a town's calendar would change, and whom it would touch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time
 
-from core.calendar import ServiceCalendar
+from core.calendar import ClosedDays, ServiceCalendar
 from core.changes import Change, History, Kind, standing
 from core.people import Period, Pupil
 
@@ -74,6 +74,17 @@ def touched(edit: CalendarDiff, people: Iterable[tuple[Pupil, History]]) -> Touc
         with_changes += found > 0
         pupils += 1
     return Touched(changes, with_changes, pupils)
+
+
+def final_days(edit: CalendarDiff, closed: ClosedDays) -> Mapping[str, tuple[date, ...]]:
+    """The days of each school that the edit would alter and that are closed already: they stay as they were counted (R24)."""
+    days: dict[str, set[date]] = {}
+    for each in edit.classes:
+        days.setdefault(each.school, set()).update(each.opened, each.closed)
+    for cutoff in edit.cutoffs:
+        days.setdefault(cutoff.school, set()).add(cutoff.day)
+    final = {school: tuple(sorted(day for day in days[school] if closed.has(school, day))) for school in sorted(days)}
+    return {school: found for school, found in final.items() if found}
 
 
 def _concerns(change: Change, days: Iterable[date]) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import calendar as months
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, time, timedelta
 from itertools import groupby
@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core.calendar import Service, ServiceCalendar
+from core.calendar import ClosedDays, Service, ServiceCalendar
 from core.changes import History
 from core.people import ClassGroup, Pupil
-from gateway.calendar_diff import CalendarDiff, CutoffDiff, Touched, diff, touched
+from gateway.calendar_diff import CalendarDiff, CutoffDiff, Touched, diff, final_days, touched
 from gateway.cli_options import (
     ANSWER_IS_NO,
     CONFIG,
@@ -131,12 +131,14 @@ def show_diff(
         tell(edited)
         raise typer.Exit(WRONG_USAGE)
     edit = diff(municipality.town.calendar, edited.town.calendar)
-    people = asyncio.run(_people(configuration, municipality.key))
-    counted = people if isinstance(people, str) else touched(edit, people)
+    schools = municipality.town.calendar.schools.keys() | edited.town.calendar.schools.keys()
+    kept = asyncio.run(_kept(configuration, municipality.key, schools))
+    counted = kept if isinstance(kept, str) else touched(edit, kept[0])
+    final = {} if isinstance(kept, str) else final_days(edit, kept[1])
     if as_json:
-        print_json(_diff_document(municipality, edit, counted))
+        print_json(_diff_document(municipality, edit, counted, final))
         return
-    for line in _diff_lines(edit, counted):
+    for line in _diff_lines(edit, counted, final):
         typer.echo(line)
 
 
@@ -202,8 +204,10 @@ def _day_document(calendar: ServiceCalendar, group: ClassGroup, day: date) -> di
     }
 
 
-async def _people(configuration: Configuration, key: str) -> list[tuple[Pupil, History]] | str:
-    """Every pupil of the town with its changes; in words why not, where there is no database to ask."""
+async def _kept(
+    configuration: Configuration, key: str, schools: Iterable[str]
+) -> tuple[list[tuple[Pupil, History]], ClosedDays] | str:
+    """Every pupil of the town with its changes, and the closed days; in words why not, where there is no database to ask."""
     if not has_database(configuration):
         return "no database"
     try:
@@ -212,14 +216,15 @@ async def _people(configuration: Configuration, key: str) -> list[tuple[Pupil, H
             at_town = store.at(key)
             pupils = await at_town.all_pupils()
             histories = await at_town.histories([pupil.id for pupil in pupils])
+            closed = await at_town.closed_days(dict.fromkeys(schools, date.min))
         finally:
             await store.close()
     except StoreError as error:
         return f"the database cannot be read ({error})"
-    return [(pupil, histories[pupil.id]) for pupil in pupils]
+    return [(pupil, histories[pupil.id]) for pupil in pupils], closed
 
 
-def _diff_lines(edit: CalendarDiff, counted: Touched | str) -> Iterator[str]:
+def _diff_lines(edit: CalendarDiff, counted: Touched | str, final: Mapping[str, Sequence[date]]) -> Iterator[str]:
     if edit.is_empty:
         yield "nothing changes: no day opens or closes, no cutoff moves"
     for each in edit.classes:
@@ -229,6 +234,8 @@ def _diff_lines(edit: CalendarDiff, counted: Touched | str) -> Iterator[str]:
     for (school, before, after), cutoffs in groupby(sorted(edit.cutoffs, key=_kind), key=_kind):
         on = _days(each.day for each in cutoffs)
         yield f"{school}: cutoff {_clock(after)} instead of {_clock(before)} on {on}"
+    for school, closed in final.items():
+        yield f"{school}: already closed and staying as counted, whatever the edit says: {_days(closed)}"
     if isinstance(counted, str):
         yield f"{counted}: standing changes not counted"
         return
@@ -242,7 +249,9 @@ def _kind(cutoff: CutoffDiff) -> tuple[str, time, time]:
     return cutoff.school, cutoff.before, cutoff.after
 
 
-def _diff_document(municipality: Municipality, edit: CalendarDiff, counted: Touched | str) -> dict[str, object]:
+def _diff_document(
+    municipality: Municipality, edit: CalendarDiff, counted: Touched | str, final: Mapping[str, Sequence[date]]
+) -> dict[str, object]:
     return {
         "town": municipality.key,
         "classes": [
@@ -262,6 +271,9 @@ def _diff_document(municipality: Municipality, edit: CalendarDiff, counted: Touc
                 "after": _clock(each.after),
             }
             for each in edit.cutoffs
+        ],
+        "already_closed": [
+            {"school": school, "dates": [day.isoformat() for day in days]} for school, days in final.items()
         ],
         "touched": None if isinstance(counted, str) else asdict(counted),
         "not_counted": counted if isinstance(counted, str) else None,

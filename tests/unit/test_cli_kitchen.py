@@ -217,3 +217,28 @@ def test_a_towns_first_import_closes_nothing_that_was_before_it(config: Path) ->
         "infanzia 2026-11-24",
         "primaria 2026-11-24",
     ]
+
+
+# The calendar's edits
+
+
+def test_R24_an_edit_of_a_closed_day_is_told_to_change_nothing_of_it(config: Path, tmp_path: Path) -> None:
+    at_the_installation(config, close)
+    edited = tmp_path / "copy" / "chiusura"
+    shutil.copytree(config / "municipalities" / "chiusura", edited)
+    with (edited / "calendar.yaml").open("a", encoding="utf-8") as calendar:
+        calendar.write("  - {closed: 2026-11-24..2026-11-25, why: Neve, school: primaria}\n")
+        calendar.write('cutoffs:\n  - {date: 2026-11-24, at: "10:00", why: Neve, school: infanzia}\n')
+
+    told = mensa(config, "calendar", "diff", str(edited))
+    document = json.loads(mensa(config, "calendar", "diff", str(edited), "--json").stdout)
+
+    assert told.exit_code == 0, told.output
+    assert [line for line in told.stdout.splitlines() if "already closed" in line] == [
+        "infanzia: already closed and staying as counted, whatever the edit says: 1 day: Tue 2026-11-24",
+        "primaria: already closed and staying as counted, whatever the edit says: 1 day: Tue 2026-11-24",
+    ]
+    assert document["already_closed"] == [
+        {"school": "infanzia", "dates": ["2026-11-24"]},
+        {"school": "primaria", "dates": ["2026-11-24"]},
+    ]
