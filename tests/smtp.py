@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -27,6 +28,8 @@ class MailServer:
         self.cuts_after_data = 0
         # Recipients for whom no answer comes until the server is stopped.
         self.stalls_for: set[str] = set()
+        # Done when a mail was taken, before that is answered.
+        self.on_data: Callable[[], object] | None = None
         self.port = 0
         self._tls, self._must_sign_in = tls, must_sign_in
         self._server: asyncio.Server | None = None
@@ -99,6 +102,8 @@ class MailServer:
             self.mails.append(message_from_bytes(content, policy=default))  # type: ignore[arg-type]
             self.recipients += envelope.rcpt_tos
             self._arrived.set()
+        if self.on_data is not None:
+            self.on_data()
         if self.cuts_after_data:
             self.cuts_after_data -= 1
             server.transport.abort()
