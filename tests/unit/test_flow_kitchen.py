@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from core.headcount import Headcount, MealCount
 from core.kitchen import due_closings
 from core.people import NewCook, UserCode
 from core.window import Anytime, Channel
+from gateway.clips import Clips
 from gateway.clock import FixedClock
 from gateway.files.phrases import phrases_folder, read_catalogues
 from gateway.rehearsal import cooks_of, read_town
@@ -198,3 +200,16 @@ def test_the_call_log_knows_a_cook_and_no_key_of_code_or_pin() -> None:
     keyed = [str(fields["key"]) for event, fields in journal.notes if event == "asked" and fields.get("key")]
     assert keyed == ["*"]
     assert not any(CODE in str(fields) or PIN in str(fields) for _, fields in journal.notes)
+
+
+def test_a_school_whose_name_has_no_clip_is_told_of_at_the_start(tmp_path: Path) -> None:
+    town = Kitchen().municipality
+    clips = Clips(tmp_path, CATALOGUES, {"it": {"school/scuola-primaria": 1.0}, "en": {}})
+
+    missing = [each for each in clips.missing_of(town, ()) if "/school/" in each]
+
+    assert missing == [
+        "it/school/scuola-dell_27_infanzia",
+        "en/school/scuola-dell_27_infanzia",
+        "en/school/scuola-primaria",
+    ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.audio import Audio
-from gateway.voice import EspeakEngine, Made, clips_in, make_name_clips, make_town_clips
+from gateway.voice import EspeakEngine, Made, clips_in, make_name_clips, make_school_clips, make_town_clips
 
 
 @dataclass
@@ -88,6 +88,17 @@ def test_a_town_without_hours_gets_its_name_only(tmp_path: Path) -> None:
     made = make_town_clips("Roccachiara", "", "it", tmp_path, lambda: [Whistle("best")])
 
     assert [each.clip for each in made] == ["town/roccachiara"]
+
+
+def test_a_schools_name_becomes_a_clip_once_its_number_read_as_a_word(tmp_path: Path) -> None:
+    engine = Whistle("best")
+
+    made = make_school_clips(["Scuola primaria 2"], "en", tmp_path, lambda: [engine])
+    again = make_school_clips(["Scuola primaria 2"], "en", tmp_path, lambda: [engine])
+
+    assert made == [Made("school/scuola-primaria-2", "best")]
+    assert again == []
+    assert engine.asked == [("Scuola primaria due.", "en", True)]
 
 
 @pytest.mark.e2e
