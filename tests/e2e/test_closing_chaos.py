@@ -35,6 +35,7 @@ LEAD_S = 8
 ALL_CLOSED_S = 90
 CHILD_STOPS_S = 30
 LOOK_EVERY_S = 0.1
+TROUBLES = ("failed", "closings_wait", "closings_failed", "closing_without", "node_not_told")
 ACCEPTED = {"cancelled", "bland", "suspended", "resumed", "undone"}
 
 Query = Callable[[str], Awaitable[list[tuple[Any, ...]]]]
@@ -93,6 +94,7 @@ class Gateways:
     running: list[asyncio.subprocess.Process] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     readers: list["asyncio.Task[None]"] = field(default_factory=list)
+    ready: set[int] = field(default_factory=set)
     kills: int = 0
 
     def now(self) -> datetime:
@@ -116,9 +118,13 @@ class Gateways:
         assert process.stdout is not None
         async for line in process.stdout:
             self.said.append(line.decode().strip())
+            if line == b"ready\n":
+                self.ready.add(process.pid)
 
     async def kill(self, number: int) -> None:
-        """`kill -9`, and at once another in its place."""
+        """`kill -9`, and at once another in its place; one that still starts is left alone, or none would ever be up."""
+        if self.running[number].pid not in self.ready:
+            return
         self.running[number].kill()
         await self.running[number].wait()
         self.kills += 1
@@ -137,6 +143,8 @@ async def enrol(url: str) -> None:
     await store.migrate()
     for town in municipalities(ROUNDS):
         await store.at(town.key).import_people(people_of(town), HASHER, lambda: "0000")
+    # As an installation that has been in service for long: also what passes while the first gateway starts is closed.
+    await store.closings_since(TOWNS, cutoff_of(0) - timedelta(hours=1))
     await store.close()
 
 
@@ -245,7 +253,9 @@ async def report(them: Gateways, query: Query, told: dict[str, str]) -> None:
     print(  # noqa: T201 - the figures of a long run, shown with -s
         f"\n{ROUNDS} cutoffs, {len(late_s)} closings, {them.kills} kills of {len(them.running)} gateways; "
         f"{changes} changes of {len(them.asked())} requests ({words['too_late']} too late); "
-        f"closed after {late_s[len(late_s) // 2]:.2f} s (median), {late_s[-1]:.2f} s (latest)"
+        f"closed after {late_s[len(late_s) // 2]:.2f} s (median), {late_s[-1]:.2f} s (latest)",
+        *(line for line in them.said if line.startswith(TROUBLES)),
+        sep="\n",
     )
 
 
