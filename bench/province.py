@@ -49,7 +49,7 @@ class Size:
     @property
     def name(self) -> str:
         # Tables that were made differently are not taken for these.
-        made_by = b"".join(path.read_bytes() for path in sorted(MIGRATIONS.glob("versions/*.py")))
+        made_by = b"".join(path.read_bytes() for path in sorted(MIGRATIONS.rglob("*.py")))
         return f"bench_{self.towns}_{self.pupils}_{self.days}_{hashlib.sha256(made_by).hexdigest()[:8]}"
 
 
