@@ -132,6 +132,25 @@ def test_the_mistakes_of_all_files_come_at_once_in_the_order_of_the_files(tmp_pa
         ("windows: {phone: never}", "4:18: phone: 'never' is no window; expected anytime, or {opens: \"18:00\"}"),
         ("windows: {phone: {}}", "4:18: 'opens' is missing; expected the time at which the window opens, as \"18:00\""),
         ("clock: 3", "4:8: clock: '3' is no table; expected keys with values, as `key: value`"),
+        (
+            'hosts: ["https://mensa.example.org"]',
+            "4:9: hosts: 'https://mensa.example.org' is no host name; "
+            "expected one without scheme, port or path, as mensa.comune.example.org",
+        ),
+        (
+            "hosts: [mensa.example.org, MENSA.example.org]",
+            "4:28: hosts: this stands in the list already; expected each once",
+        ),
+        (
+            'bot: "@borgo_mensa_bot"',
+            "4:6: bot: '@borgo_mensa_bot' is no bot's user name; "
+            "expected 5 to 32 letters, digits or _ without the @, ending in bot, as borgo_mensa_bot",
+        ),
+        (
+            "bot: borgo_mensa",
+            "4:6: bot: 'borgo_mensa' is no bot's user name; "
+            "expected 5 to 32 letters, digits or _ without the @, ending in bot, as borgo_mensa_bot",
+        ),
         ("name: Comune due", "4:1: the key 'name' stands on line 1 already; keep one of the two"),
     ],
 )
