@@ -117,6 +117,11 @@ LOCK = f"""
 """  # noqa: S608 - made of the numbers above
 
 
+def town_lock(municipality: int) -> int:
+    """The key of a municipality's advisory lock."""
+    return _OF_TOWN + municipality
+
+
 def _hashed(kind: int, *words: object) -> int:
     """A lock for words; two that share one by chance wait for each other, and that is all."""
     digest = hashlib.blake2b("\0".join(map(str, words)).encode(), digest_size=_KIND_BITS // 8).digest()
