@@ -5,7 +5,7 @@ As in `gateway.store.sql`, the statements are Core's. What is one moment's is re
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from core.calendar import ClosedDays
 from core.changes import Change, ChangeId, Kind, Presence
 from core.clock import Reading
 from core.headcount import ClassRoll, Closing, CountedChange, Headcount, MealCount, OnRoll, Roll, Tray
+from core.kitchen import DAYS_BACK_MAX
 from core.people import PupilId
 from gateway.store import rows
 from gateway.store.port import Transaction
@@ -107,9 +108,13 @@ def select_closed(schools: int) -> Select[Any]:
 
 
 SELECT_LAST_ORDER = select(func.max(closings.c.order_number)).where(closings.c.municipality == _MUNICIPALITY)
+# What a gateway looks back for closings that were missed, twice over: years of closings before that are not read.
+CLOSED_LATELY = 2 * timedelta(days=DAYS_BACK_MAX)
+SELECT_LAST_CLOSED_DAY = select(func.max(closings.c.day))
 SELECT_CLOSED_THROUGH = (
     select(municipalities.c.key, closings.c.school, func.max(closings.c.day))
     .join_from(closings, municipalities, municipalities.c.id == closings.c.municipality)
+    .where(closings.c.day >= bindparam("since"))
     .group_by(municipalities.c.key, closings.c.school)
 )
 

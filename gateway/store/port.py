@@ -306,7 +306,7 @@ class Store(Protocol):
         """From when on each town's days are closed: from `at` for a town of which that was not said before."""
 
     async def closed_through(self) -> Mapping[str, Mapping[str, date]]:
-        """The last closed day of each school, by town; a town without any closing may be left out."""
+        """The last closed day of each school, by town; one that has had none for two months may be left out."""
 
     async def beat(self, node: Node) -> tuple[Node, ...]:
         """Say how a gateway is; all of them then, in the order of their names."""

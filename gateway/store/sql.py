@@ -300,8 +300,13 @@ class SqlStore:
         return {town: claimed.get(town) or said[town] for town in towns}
 
     async def closed_through(self) -> Mapping[str, Mapping[str, date]]:
+        [[last]] = await self.read(closings.SELECT_LAST_CLOSED_DAY, {})
+        if last is None:
+            return {}
         through: dict[str, dict[str, date]] = {}
-        for town, school, day in await self.read(closings.SELECT_CLOSED_THROUGH, {}):
+        for town, school, day in await self.read(
+            closings.SELECT_CLOSED_THROUGH, {"since": last - closings.CLOSED_LATELY}
+        ):
             through.setdefault(town, {})[school] = day
         return through
 

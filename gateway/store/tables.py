@@ -226,6 +226,7 @@ closings = Table(
     UniqueConstraint("municipality", "id"),
     UniqueConstraint("municipality", "school", "day"),
     Index(None, "municipality", "order_number"),
+    Index(None, "day", "municipality", "school"),
 )
 
 closing_counts = Table(

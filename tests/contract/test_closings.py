@@ -339,6 +339,17 @@ async def test_closed_through_is_the_last_closed_day_of_each_school_of_each_town
     }
 
 
+async def test_of_years_of_closings_only_the_last_months_are_looked_at(store: Store, here: Town) -> None:
+    for days_ago in (0, 30, 400):
+        await close(here, "primaria" if days_ago else "infanzia", day=DAY - timedelta(days=days_ago))
+    await close(here, "secondaria", day=DAY - timedelta(days=400))
+
+    through = (await store.closed_through())["roccachiara"]
+
+    assert (through["infanzia"], through["primaria"]) == (DAY, DAY - timedelta(days=30))
+    assert through.get("secondaria") in (None, DAY - timedelta(days=400))
+
+
 async def test_a_towns_closings_begin_when_it_was_first_asked_and_stay_so(store: Store, here: Town) -> None:
     later = NOW + timedelta(days=1)
     await here.import_people(people(), HASHER, no_pin)

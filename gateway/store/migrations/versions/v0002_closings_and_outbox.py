@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("municipality", "school", "day", name="uq_closings_municipality_school_day"),
     )
     op.create_index("ix_closings_municipality_order_number", "closings", ["municipality", "order_number"])
+    op.create_index("ix_closings_day_municipality_school", "closings", ["day", "municipality", "school"])
     op.create_table(
         "closing_counts",
         *_part_of_closing("closing_counts"),
