@@ -8,7 +8,6 @@ import os
 import sys
 from datetime import UTC, datetime, timedelta
 
-from gateway.generation import Plan, fill
 from gateway.store.bulk import open_bulk
 from gateway.store.copying import copy_installation
 from tests.store_people import HASHER
@@ -23,6 +22,9 @@ def say(count: int) -> None:
 
 async def main(command: str, first: str, second: str) -> None:
     if command == "generate":
+        # Here, for the files of towns take a second to load, and copying has no use for them.
+        from gateway.generation import Plan, fill
+
         async with open_bulk(first, makes=True) as bulk:
             say(0)
             await fill(bulk, Plan.from_text(second), HASHER, lambda done, _: say(done), range_pupils=RANGE_PUPILS)

@@ -172,7 +172,7 @@ async def test_an_installation_that_has_only_its_tables_is_copied_as_such(source
 async def test_killed_at_any_part_it_goes_on_and_copies_each_row_once(source: str, target: str) -> None:
     await generate(source)
 
-    await asyncio.to_thread(run_killed, random.Random(5), 4, 60, "copy", source, target)
+    await asyncio.to_thread(run_killed, random.Random(5), 3, 60, "copy", source, target)
 
     assert await contents(target) == await contents(source)
 
