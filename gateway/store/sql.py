@@ -210,9 +210,15 @@ def select_call_events(wanted: frozenset[str], newest: bool) -> Select[Any]:
     )
 
 
-SELECT_NAMES = select(pupils.c.id, pupils.c.name, pupils.c.surname).where(
-    pupils.c.municipality == _MUNICIPALITY, pupils.c.id == bindparam("pupil"), pupils.c.user_code.is_not(None)
-)
+@cache
+def select_names(ids: int) -> Select[Any]:
+    return select(pupils.c.id, pupils.c.name, pupils.c.surname).where(
+        pupils.c.municipality == _MUNICIPALITY,
+        pupils.c.id.in_([bindparam(f"id_{number}") for number in range(ids)]),
+        pupils.c.user_code.is_not(None),
+    )
+
+
 SELECT_CODE_OF_PUPIL = select(pupils.c.id).where(
     pupils.c.municipality == _MUNICIPALITY, pupils.c.user_code == bindparam("code")
 )
@@ -594,7 +600,7 @@ class SqlTown:
         return await self._store.write_in(self._key, work)
 
     async def names(self, pupils: Sequence[PupilId]) -> Mapping[PupilId, tuple[str, str]]:
-        found = [row for pupil in pupils for row in await self._read(SELECT_NAMES, {"pupil": pupil})]
+        found = [row for part in _parts(pupils) for row in await self._read(select_names(len(part)), part)]
         return {PupilId(id_): (name, surname) for id_, name, surname in found}
 
     async def add_message(self, message: NewMessage) -> Message:
