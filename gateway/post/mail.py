@@ -104,8 +104,9 @@ def mail_of(told: Told, sender: str, recipient: str, at: datetime) -> Mail:
     message["Message-ID"] = message_id(order, from_)
     # RFC 3834: no out-of-office answer is wanted.
     message["Auto-Submitted"] = "auto-generated"
-    message["Content-Language"] = "it"
     message.set_content(told.text, cte="quoted-printable")
+    # A screen reader chooses its voice by it.
+    message["Content-Language"] = "it"
     for each in told.attachments:
         kind, _, subtype = each.type.partition("/")
         parameters = {"charset": "utf-8"} if kind == "text" else {}

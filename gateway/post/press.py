@@ -16,7 +16,7 @@ from weasyprint.document import Document
 from weasyprint.text.fonts import FontConfiguration
 
 # Calls, which run in the process beside this one, go first.
-NICENESS = 10
+NICENESS = 5
 
 
 class DoesNotFitError(Exception):

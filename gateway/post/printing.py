@@ -9,8 +9,8 @@ from typing import Protocol
 
 from gateway.post.papers import Paper
 
-# The largest sheet takes two seconds of a free processor; a machine in its morning rush has few of those.
-PRINT_S = 20.0
+# The largest sheet takes two seconds of a processor; in the morning rush, calls leave it a tenth of one.
+PRINT_S = 30.0
 # A PDF of the longest tray list, in base64, on one line.
 ANSWER_BYTES_MAX = 32_000_000
 # WeasyPrint keeps what it has seen of fonts; a press is renewed before that grows.

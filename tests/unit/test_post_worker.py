@@ -130,6 +130,7 @@ async def test_an_order_is_received_once_with_its_page_and_its_table(
     assert mail["Subject"] == "Ordine 1, martedì 24 novembre 2026: 41 pasti, Comune di Borgo"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert mail["Date"].datetime == clock.at
+    assert mail.get_body()["Content-Language"] == "it"
     assert "TOTALE: 41 pasti" in mail.get_body().get_content()
     papers = attached(mail)
     assert list(papers) == ["ordine-1-2026-11-24.pdf", "ordine-1-2026-11-24.csv"]
