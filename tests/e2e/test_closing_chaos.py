@@ -177,11 +177,15 @@ async def kill_at_random(them: Gateways) -> None:
 
 
 async def watch(query: Query, seen: dict[int, int]) -> None:
-    """Note, as soon as a closing can be seen, how many changes reach its day."""
     while True:
-        for closing, changes in await query(SEEN):
-            seen.setdefault(closing, changes)
+        await note(query, seen)
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def note(query: Query, seen: dict[int, int]) -> None:
+    """Note of each closing, when it can be seen for the first time, how many changes reach its day."""
+    for closing, changes in await query(SEEN):
+        seen.setdefault(closing, changes)
 
 
 async def all_closed(query: Query, schools: int) -> None:
@@ -203,6 +207,7 @@ async def chaos(url: str, how_many: int, query: Query) -> None:
         await kill_at_random(them)
         await them.until(cutoff_of(ROUNDS))
         await all_closed(query, len(schools))
+        await note(query, seen)
         watching.cancel()
         for process in them.running:
             process.terminate()
