@@ -99,7 +99,7 @@ class MailServer:
         answer = self.data_answers.pop(0) if self.data_answers else "250 OK"
         if answer.startswith("250"):
             content = envelope.original_content or b""
-            self.mails.append(message_from_bytes(content, policy=default))  # type: ignore[arg-type]
+            self.mails.append(message_from_bytes(content, policy=default))
             self.recipients += envelope.rcpt_tos
             self._arrived.set()
         if self.on_data is not None:

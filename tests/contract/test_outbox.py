@@ -1,5 +1,6 @@
 """What every store does with messages that have to be told: its outbox."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from core.ports import MessageKind, NewMessage
@@ -90,3 +91,14 @@ async def test_a_message_that_is_sent_fails_no_more_however_late_somebody_says_s
 
     assert {each.state for each in await store.messages()} == {MessageState.SENT}
     assert await store.take_messages(NOW + timedelta(days=1), NOW + timedelta(days=2), 5) == ()
+
+
+async def test_gateways_that_take_at_once_take_different_messages(store: Store, here: Town) -> None:
+    added = [await here.add_message(order(number)) for number in range(12)]
+    until = NOW + timedelta(minutes=2)
+
+    at_once = await asyncio.gather(*(store.take_messages(NOW, until, 4) for _ in range(6)))
+    rest = await store.take_messages(NOW, until, 12)
+
+    taken = [message.id for messages in (*at_once, rest) for message in messages]
+    assert sorted(taken) == [each.id for each in added]
