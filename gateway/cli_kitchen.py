@@ -144,12 +144,16 @@ def _print(day: date, counted: Sequence[Counted], timezone: ZoneInfo) -> None:
             console.print(f"{each.school}, {day:%a} {day}: not served: {each.why}", markup=False, highlight=False)
             continue
         console.print(
-            f"{each.school}, {day:%a} {day}: {each.headcount.meals} meals, {_state(each, timezone)}",
+            f"{each.school}, {day:%a} {day}: {_meals(each.headcount.meals)}, {_state(each, timezone)}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
         console.print(_table(each.headcount))
+
+
+def _meals(meals: int) -> str:
+    return "1 meal" if meals == 1 else f"{meals} meals"
 
 
 def _state(each: Counted, timezone: ZoneInfo) -> str:

@@ -94,7 +94,7 @@ def import_file(
     for each in closed:
         typer.echo(
             f"{each.headcount.school} {each.headcount.day}: closed before anything was taken in, as of its cutoff: "
-            f"order {each.order}, {each.headcount.meals} meals",
+            f"order {each.order}, meals: {each.headcount.meals}",
             err=True,
         )
     _tell_report(municipality, found, report, letters, as_json=as_json)

@@ -116,7 +116,7 @@ def test_R25_a_closed_day_says_its_order_and_stays_as_it_was_counted(config: Pat
         "infanzia, Tue 2026-11-24: 2 meals, final since 09:00; order 1, closed 2026-11-24 09:00:01, digest "
     )
     assert second.startswith(
-        "primaria, Tue 2026-11-24: 1 meals, final since 09:30; order 2, closed 2026-11-24 09:30:01, digest "
+        "primaria, Tue 2026-11-24: 1 meal, final since 09:30; order 2, closed 2026-11-24 09:30:01, digest "
     )
 
 
@@ -195,7 +195,7 @@ def test_R25_an_import_after_the_cutoff_leaves_the_day_to_those_who_were_on_the_
 
     assert imported.exit_code == 0, imported.output
     assert (
-        "primaria 2026-11-24: closed before anything was taken in, as of its cutoff: order 2, 2 meals"
+        "primaria 2026-11-24: closed before anything was taken in, as of its cutoff: order 2, meals: 2"
         in imported.stderr
     )
     assert "2 meals, final since 09:30; order 2" in today.stdout
