@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
-from bench import calls, changes, closings, crowd, dialogue, fold, headcounts, rush, store
+from bench import calls, changes, closings, crowd, dialogue, fold, headcounts, rush, store, towns
 from bench.result import Result
 
 BENCHMARKS: Mapping[str, Callable[[], Sequence[Result]]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: Mapping[str, Callable[[], Sequence[Result]]] = {
     "calls": lambda: [calls.measure()],
     "crowd": crowd.measure,
     "fold": lambda: [fold.measure()],
+    "towns": lambda: list(towns.measure()),
     "headcount": headcounts.measure,
     "closing": closings.measure,
     "changes": changes.measure,

@@ -30,6 +30,7 @@ from gateway.cli_options import (
     load_or_exit,
     print_json,
     tell,
+    towns_told,
 )
 from gateway.files.load import TOWNS, Configuration, check_folder, load_town
 from gateway.files.mistakes import one_of, shown
@@ -71,7 +72,8 @@ def check(
     checked = folder or (config / TOWNS / town if town else config)
     if not checked.is_dir():
         fail(f"{checked}: no such folder; expected a town's folder or a configuration folder")
-    mistakes = check_folder(checked)
+    with towns_told() as on_progress:
+        mistakes = check_folder(checked, on_progress)
     if as_json:
         found = [{**asdict(each), "file": str(each.file)} for each in mistakes]
         print_json({"folder": str(checked), "ok": not mistakes, "mistakes": found})

@@ -1,14 +1,17 @@
 """What every `mensa` command shares: its options, the configuration it reads, and how mistakes are told."""
 
 import json
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from gateway.files.load import Configuration, load_configuration, only_town
-from gateway.files.mistakes import Mistake, one_of, shown
+from gateway.files.mistakes import CHOICES_SHOWN_MAX, Mistake, one_of, shown
 from gateway.municipality import Municipality
 
 # Exit codes: 0 done, 1 the answer is no or a check failed, 2 wrong usage or configuration.
@@ -20,6 +23,8 @@ TownOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 CONFIG = Path("config")
+# Who waits longer than this at a terminal is told how far the towns are.
+QUIET_S = 1.0
 
 
 def fail(message: str) -> NoReturn:
@@ -46,9 +51,29 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
 
 
+@contextmanager
+def towns_told() -> Iterator[Callable[[int, int], None]]:
+    """Somebody to tell how many of how many towns are read, who says so on a terminal once it takes long."""
+    begun, width = time.monotonic(), 0
+
+    def tell_towns(done: int, towns: int) -> None:
+        nonlocal width
+        if sys.stderr.isatty() and time.monotonic() - begun > QUIET_S:
+            line = f"towns {done:,} of {towns:,}"
+            width = len(line)
+            typer.echo(f"\r{line}", err=True, nl=False)
+
+    try:
+        yield tell_towns
+    finally:
+        if width:
+            typer.echo(f"\r{' ' * width}\r", err=True, nl=False)
+
+
 def load_or_exit(config: Path) -> Configuration:
     """The configuration; mistakes of single towns are told and those towns left out, any others end the command."""
-    loaded = load_configuration(config)
+    with towns_told() as on_progress:
+        loaded = load_configuration(config, on_progress)
     if not isinstance(loaded, Configuration):
         tell(loaded)
         raise typer.Exit(WRONG_USAGE)
@@ -69,7 +94,9 @@ def choose_town(configuration: Configuration, key: str | None) -> Municipality:
         return next(iter(towns))
     keys = [town.key for town in towns]
     if key is None:
-        what = f"name one with --town: {', '.join(keys)}" if keys else "expected one town at least"
+        more = ", …" if len(keys) > CHOICES_SHOWN_MAX else ""
+        named = ", ".join(keys[:CHOICES_SHOWN_MAX])
+        what = f"name one with --town: {named}{more}" if keys else "expected one town at least"
         fail(f"{configuration.folder}: {len(keys)} towns can be used; {what}")
     town = towns.named(key)
     if town is not None:
