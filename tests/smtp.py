@@ -18,7 +18,9 @@ USER, PASSWORD = "mensa", "una parola d'ordine"
 class MailServer:
     """Listens on 127.0.0.1 in this loop. What it has taken stands in `mails`, with the addresses in `recipients`."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, must_sign_in: bool = False) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, *, begins_in_tls: bool = False, must_sign_in: bool = False
+    ) -> None:
         self.mails: list[EmailMessage] = []
         self.recipients: list[str] = []
         # What the next recipients and mails are answered; none of it lasts when it is emptied.
@@ -31,7 +33,7 @@ class MailServer:
         # Done when a mail was taken, before that is answered.
         self.on_data: Callable[[], object] | None = None
         self.port = 0
-        self._tls, self._must_sign_in = tls, must_sign_in
+        self._tls, self._begins_in_tls, self._must_sign_in = tls, begins_in_tls, must_sign_in
         self._server: asyncio.Server | None = None
         self._arrived = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -41,7 +43,9 @@ class MailServer:
         """Listen; after the first time, on the same port again."""
         self._stopped.clear()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, "127.0.0.1", self.port)
+        self._server = await loop.create_server(
+            self._protocol, "127.0.0.1", self.port, ssl=self._tls if self._begins_in_tls else None
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -69,8 +73,9 @@ class MailServer:
             self,
             hostname="mail.example.org",
             loop=asyncio.get_running_loop(),
-            tls_context=self._tls,
-            require_starttls=self._tls is not None,
+            tls_context=None if self._begins_in_tls else self._tls,
+            require_starttls=self._tls is not None and not self._begins_in_tls,
+            auth_require_tls=not self._begins_in_tls,
             authenticator=_authenticated,
             auth_required=self._must_sign_in,
         )

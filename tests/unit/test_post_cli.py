@@ -15,7 +15,9 @@ from typer.testing import CliRunner, Result
 from core.kitchen import order_message
 from gateway.cli import app
 from gateway.files.load import Configuration, load_configuration
-from gateway.installation import open_installation
+from gateway.installation import REHEARSAL, SERVICE, open_installation
+from gateway.post.delivery import FolderDelivery, SmtpDelivery
+from gateway.post.opening import delivery_of
 from gateway.store.port import Message, MessageState, Store
 from tests.orders import closed, closing
 
@@ -131,3 +133,23 @@ def test_a_message_that_is_older_than_the_table_can_be_shown_all_the_same(config
 
     assert "the newest 200 are shown" in outbox(config).output
     assert "Ordine 1 per" in outbox(config, "show", "1").stdout
+
+
+def test_a_rehearsals_orders_never_leave_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MENSA_MAIL__HOST", "smtp.example.org")
+    monkeypatch.setenv("MENSA_MAIL__SENDER", "mensa@example.org")
+
+    kinds = []
+    for purpose in (REHEARSAL, SERVICE):
+        folder = tmp_path / purpose / "config"
+        shutil.copytree(HOUSE / "config", folder)
+        configuration = load_configuration(folder)
+        assert isinstance(configuration, Configuration)
+
+        async def kind(these: Configuration = configuration, purpose: str = purpose) -> type[object]:
+            async with open_installation(these, purpose=purpose, makes_database=True) as house:
+                return type(await delivery_of(house))
+
+        kinds.append(asyncio.run(kind()))
+
+    assert kinds == [FolderDelivery, SmtpDelivery]

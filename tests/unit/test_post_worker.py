@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from core.ports import MessageKind, NewMessage
 from gateway.logs import get_log
 from gateway.municipality import Municipality
-from gateway.post.delivery import Delivery, FolderDelivery, SmtpDelivery
+from gateway.post.delivery import Delivery, FolderDelivery, SmtpDelivery, forget_mails
 from gateway.post.papers import Paper
 from gateway.post.printing import PrintingError
 from gateway.post.worker import AGAIN_MOST, LEASE, PROBE_MOST, TRIED_FOR, Log, Post
@@ -329,16 +329,19 @@ async def test_a_server_that_stalls_over_one_order_holds_up_no_other(
     assert "Timeout" in (stalled.fault or "")
 
 
-async def test_mail_goes_over_tls_with_user_and_password(store: MemoryStore, clock: Clock, tmp_path: Path) -> None:
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_mail_goes_over_tls_with_user_and_password(
+    store: MemoryStore, clock: Clock, tmp_path: Path, security: str
+) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
-    server = MailServer(tls, must_sign_in=True)
+    server = MailServer(tls, begins_in_tls=security == "tls", must_sign_in=True)
     await server.start()
     (tmp_path / "mail.password").write_text(PASSWORD + "\n")
     await closed(store, closing())
-    delivery = by(server, tmp_path, security="starttls", ca_file=tmp_path / "ca.pem", user=USER)
+    delivery = by(server, tmp_path, security=security, ca_file=tmp_path / "ca.pem", user=USER)
 
     async with working(store, delivery, clock):
         await server.received(1)
@@ -495,3 +498,12 @@ async def test_mails_go_into_a_folder_whole_with_their_papers_beside_them(
     assert (tmp_path / "mail").stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in files.values()} == {0o600}
     assert b"Subject: " in files["borgo-ordine-1.eml"].read_bytes()
+
+
+def test_a_new_rehearsal_takes_away_the_mails_of_the_last_one_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("borgo-ordine-1.eml", "borgo-lista-vassoi-ordine-1-2026-11-24.pdf", "borgo-tasse.pdf", "ordine.pdf"):
+        (tmp_path / name).touch()
+
+    forget_mails(tmp_path, BORGO)
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["borgo-tasse.pdf", "ordine.pdf"]
