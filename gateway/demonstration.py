@@ -46,7 +46,7 @@ from gateway.opening import eve_of_service, recognised
 from gateway.post.delivery import forget_mails
 from gateway.post.opening import REHEARSAL_FOLDER
 from gateway.rehearsal import SkippedTimeError, TownMistakesError, cooks_of, local_instant, parse_instant
-from gateway.store.engine import database_path, open_store
+from gateway.store.engine import database_path, open_store, postgres_address
 from gateway.store.port import StoreError
 from gateway.town_clips import make_clips, summary
 
@@ -128,6 +128,12 @@ class Demonstration:
         if not has_database(self._configuration):
             return
         url = database_url(self._configuration)
+        address = postgres_address(url)
+        if address is not None:
+            raise DemonstrationFailed(
+                f"{address.shown}: make run begins by deleting its database, which it does with a file alone; nothing was done. "
+                "Use a database.url such as sqlite:///var/mensa.db, or `mensa serve`"
+            )
         store = await open_store(url)
         try:
             await store.migrate()

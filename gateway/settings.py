@@ -91,7 +91,10 @@ class ClockSettings(Section):
 class DatabaseSettings(Section):
     url: Word = Field(
         "sqlite:///var/mensa.db",
-        description="sqlite:///PATH; relative to the folder that holds this configuration folder",
+        description=(
+            "sqlite:///PATH, relative to the folder that holds this configuration folder, for one gateway; "
+            "postgresql://USER@HOST:PORT/NAME for any number; its password stands in ~/.pgpass or the file PGPASSFILE names"
+        ),
     )
 
 
