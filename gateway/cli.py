@@ -104,7 +104,7 @@ def run(
 @app.command(name="clock")
 def show_clock(config: ConfigOption = CONFIG, town: TownOption = None, as_json: JsonOption = False) -> None:
     """The time, its error bound, and where it comes from."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     municipality = choose_town(configuration, town)
 
     async def work() -> None:

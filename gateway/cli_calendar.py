@@ -95,7 +95,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show a month of one class: which days are served, which are closed and why, and until when each can be changed."""
-    municipality = choose_town(load_or_exit(config), town)
+    municipality = choose_town(load_or_exit(config, town), town)
     group = _class_group(municipality, class_way)
     days = _month(month)
     if as_json:

@@ -72,7 +72,7 @@ def tail(
     ] = False,
 ) -> None:
     """The calls so far, a line each: when, where, who, what came of it, and its id for `mensa calls show`."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     if town is not None:
         choose_town(configuration, town)
     if outcome is not None and outcome not in OUTCOMES:
@@ -117,7 +117,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One call, step by step, with the seconds since it began."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     if town is not None:
         choose_town(configuration, town)
 

@@ -53,7 +53,7 @@ _Told = tuple[Sequence[PupilDay], Sequence[Refusal]]
 
 def at_the_desk(config: Any, town: str | None, work: Work[Result]) -> Result:
     """Open the installation for one command on one town; what cannot be opened ends the command with a line."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     municipality = choose_town(configuration, town)
 
     async def run() -> Result:
@@ -98,7 +98,7 @@ def presence(
         ]
         return await desks.booking.presences(pupil, begin, until), refusals
 
-    timezone = choose_town(load_or_exit(config), town).timezone
+    timezone = choose_town(load_or_exit(config, town), town).timezone
     days, refusals = at_the_desk(config, town, work)
     if as_json:
         print_json(

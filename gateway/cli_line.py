@@ -83,7 +83,7 @@ def phone(
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the call as a rehearsal file.")] = None,
 ) -> None:
     """A call in this terminal, on a scratch copy of the data: nothing that is done here is kept."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     municipality = choose_town(configuration, town)
     number = None
     if caller is not None:
@@ -267,7 +267,7 @@ def draw_map(
     catalogues = read_catalogues(phrases_folder())
     if language not in catalogues:
         fail(f"--language: no phrases in {language!r}; expected one of {', '.join(sorted(catalogues))}")
-    municipality = choose_town(load_or_exit(config), town)
+    municipality = choose_town(load_or_exit(config, town), town)
     try:
         tree = call_tree(open_town_in(config), read_town(config, municipality.key)[1], municipality)
     except ValueError as error:

@@ -70,10 +70,13 @@ def towns_told() -> Iterator[Callable[[int, int], None]]:
             typer.echo(f"\r{' ' * width}\r", err=True, nl=False)
 
 
-def load_or_exit(config: Path) -> Configuration:
-    """The configuration; mistakes of single towns are told and those towns left out, any others end the command."""
+def load_or_exit(config: Path, town: str | None = None) -> Configuration:
+    """The configuration; mistakes of single towns are told and those towns left out, any others end the command.
+
+    A command that is about one town names it, and does not wait for thousands of others.
+    """
     with towns_told() as on_progress:
-        loaded = load_configuration(config, on_progress)
+        loaded = load_configuration(config, on_progress, key=town)
     if not isinstance(loaded, Configuration):
         tell(loaded)
         raise typer.Exit(WRONG_USAGE)

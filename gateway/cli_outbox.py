@@ -58,7 +58,7 @@ def outbox(
         return
     if state is not None and state not in STATES:
         fail(f"--state: {shown(state)} is none; {one_of(state, STATES)}")
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     key = None if town is None else choose_town(configuration, town).key
 
     async def work(house: Installation) -> tuple[Message, ...]:
@@ -84,7 +84,7 @@ def retry(
     """Send what waits or has died at once, as if for the first time. Exit 1 when there is nothing such."""
     if (message_id is None) == (not dead):
         fail("retry: expected the ID of one message, or --dead")
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     key = None if town is None else choose_town(configuration, town).key
 
     async def work(house: Installation) -> int:
@@ -112,7 +112,7 @@ def copy(
     as_json: JsonOption = False,
 ) -> None:
     """Send an order once more, marked as a copy and numbered. Exit 1 when there is no such order."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     municipality = choose_town(configuration, town)
 
     async def work(house: Installation) -> Message:

@@ -73,7 +73,7 @@ def import_file(
     as_json: JsonOption = False,
 ) -> None:
     """Take in pupils and guardians, all of them or none; every bad row is reported with its line."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     municipality = choose_town(configuration, town)
     found = read_people(file, municipality)
     if not isinstance(found, People):
@@ -132,7 +132,7 @@ def import_cooks(
     as_json: JsonOption = False,
 ) -> None:
     """Take in those who may hear the kitchen's counts by phone, in place of those before; all of them or none."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     municipality = choose_town(configuration, town)
     found = read_cooks(file, municipality)
     if not isinstance(found, Cooks):

@@ -22,7 +22,7 @@ def sounds() -> None:
 @sounds_app.command(name="town")
 def make_town(config: ConfigOption = CONFIG, town: TownOption = None, as_json: JsonOption = False) -> None:
     """Make the clips of the town's name, its schools', its office's hours and its pupils' first names, where they are missing."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
     municipality = choose_town(configuration, town)
 
     async def names(_: Installation, __: Municipality, desks: TownDesks) -> list[str]:

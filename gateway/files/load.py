@@ -79,19 +79,20 @@ def no_progress(done: int, towns: int) -> None:
 
 
 def load_configuration(
-    folder: Path, on_progress: Callable[[int, int], None] = no_progress
+    folder: Path, on_progress: Callable[[int, int], None] = no_progress, *, key: str | None = None
 ) -> Configuration | tuple[Mistake, ...]:
     """All that a configuration folder describes; the mistakes where the gateway's own settings are wrong.
 
     A town with mistakes is left out, in `broken`, and keeps nobody else from being served. Of several that have one number,
     host name or bot the first by its key is served. `on_progress` is told how many of how many towns are read.
+    Where there is a town named `key` only that one is read: whether others have its number is then nobody's question.
     """
     if not folder.is_dir():
         return (Mistake(folder, 1, 1, f"there is no such folder; expected one with {GATEWAY} and {TOWNS}/"),)
     settings = load_settings(folder / GATEWAY)
     if not isinstance(settings, Settings):
         return settings
-    folders = town_folders(folder)
+    folders = [each for each in town_folders(folder) if each.name == key] or town_folders(folder)
     towns, broken, looks = list[Municipality](), dict[str, tuple[Mistake, ...]](), dict[str, Look]()
     for town_folder, (found, look) in zip(folders, for_each(_look_at, folders, on_progress), strict=True):
         looks[town_folder.name] = look
