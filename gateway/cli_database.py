@@ -14,7 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from gateway.cli_desk import run_or_exit
-from gateway.cli_options import ANSWER_IS_NO, CONFIG, WRONG_USAGE, ConfigOption, JsonOption, fail, print_json, tell
+from gateway.cli_options import (
+    ANSWER_IS_NO,
+    CONFIG,
+    WRONG_USAGE,
+    ConfigOption,
+    JsonOption,
+    TownOption,
+    fail,
+    print_json,
+    tell,
+)
 from gateway.files.load import GATEWAY, load_settings
 from gateway.files.shapes import parse_day
 from gateway.generation import ROME, Filling, Plan, fill, write_configuration
@@ -48,17 +58,21 @@ def copy(
     target: Annotated[
         str, typer.Argument(metavar="TARGET_URL", help="As postgresql://mensa@host/mensa; a new database.")
     ],
+    config: ConfigOption = CONFIG,
+    town: TownOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Move an installation to another database, and compare every row; run it again where it was interrupted.
 
-    No gateway may be up meanwhile. The file `pin.key` is no part of a database: the installation goes on with its own.
+    No gateway may be up meanwhile. The file `pin.key` is no part of a database: the installation goes on with its own. A relative
+    path starts, as in gateway.yaml, at the folder that holds the configuration folder.
     """
+    _no_town_or_exit("db copy", town)
 
     async def work() -> tuple[CopiedTable, ...]:
         with _progress() as progress:
             return await copy_installation(
-                located(source, Path()), located(target, Path()), _installation_now, GONE, progress.tell
+                located(source, home(config)), located(target, home(config)), _installation_now, GONE, progress.tell
             )
 
     try:
@@ -104,12 +118,14 @@ def generate(
         str | None, typer.Option("--database", metavar="URL", help="The one of gateway.yaml if not given.")
     ] = None,
     config: ConfigOption = CONFIG,
+    town: TownOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fill a new configuration folder and a new database with invented towns; run it again where it was interrupted."""
+    _no_town_or_exit("generate", town)
     plan = _plan_or_exit(towns, pupils, days, until, seed, closings)
     settings = _settings_or_exit(config)
-    url = _absolute_or_exit(database or settings.database.url, Path() if database else home(config))
+    url = _absolute_or_exit(database or settings.database.url, home(config))
 
     async def work(hasher: KeyedHasher) -> Filling:
         with _progress() as progress:
@@ -146,6 +162,11 @@ def generate(
         f"files written in {written_s:.1f} s; rows made in {filled.making_s:.1f} s and added in {filled.adding_s:.1f} s, "
         f"side by side in {filled.whole_s:.1f} s: {filled.rows / max(filled.whole_s, 0.001):,.0f} rows/s"
     )
+
+
+def _no_town_or_exit(command: str, town: str | None) -> None:
+    if town is not None:
+        fail(f"{command}: --town {town}; a database is one for all of its towns, expected no --town; nothing was done")
 
 
 def _absolute_or_exit(url: str, folder: Path) -> str:

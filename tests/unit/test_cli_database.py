@@ -119,3 +119,19 @@ def test_a_copy_that_is_refused_ends_with_2(tmp_path: Path, config: Path) -> Non
         assert result.exit_code == 2
         assert result.stderr.count("\n") == 1
     assert not (tmp_path / "copy.db").exists()
+
+
+def test_one_town_of_a_database_is_neither_copied_nor_generated(tmp_path: Path, config: Path) -> None:
+    for words in (("db", "copy", url(tmp_path), url(tmp_path, "copy.db")), ("generate", *SMALL)):
+        result = mensa(*words, "--town", "comune-00001", "--config", config)
+
+        assert result.exit_code == 2
+        assert "expected no --town" in result.stderr
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_relative_path_starts_where_that_of_the_settings_does(tmp_path: Path, config: Path) -> None:
+    result = mensa("db", "copy", url(tmp_path), "sqlite:///var/copy.db", "--config", config)
+
+    assert result.exit_code == 0, result.output
+    assert (config.parent / "var" / "copy.db").exists()
