@@ -709,6 +709,8 @@ def _import(
         id_, person = rows.enrolled(row)
         stored_pupils[person.user_code] = PupilRecord(id_, person, tuple(linked.get(id_, ())))
 
+    cooks = {code for _, code, _ in transaction.rows(outbox.SELECT_COOK_CODES, here)}
+
     # A PIN's digest holds its guardian's id, so new guardians get their rows first and what stands in them afterwards.
     blank = rows.guardian_values(GuardianRecord(GuardianId(0)))
     ids = [
@@ -722,7 +724,7 @@ def _import(
         if record != by_id.get(record.id):
             transaction.run(UPDATE_GUARDIAN, {"of": record.id, **rows.guardian_values(record)})
     for known, person, named in enrolment.pupils:
-        if known is None and transaction.rows(outbox.SELECT_COOK, {**here, "code": person.user_code}):
+        if known is None and person.user_code in cooks:
             raise StoreConflictError(
                 f"pupil {person.user_code}: a cook has this code; expected one of the pupil's own; nothing was kept"
             )
