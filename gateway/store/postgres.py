@@ -68,15 +68,16 @@ READ_TIMEOUT_S = 10.0
 WAITING_MAX = {Lane.CHANGE: 1024, Lane.LOG: 256}
 # Requests in one transaction: at about 0.1 ms each the first waits some ten milliseconds for the last.
 GROUP_MAX = 128
-# Transactions at once of each kind: while one group is being synced the next is decided. More groups would be smaller ones.
-GROUPS = 2
+# Transactions at once of each kind: while some groups are read or synced, another is decided. More would be smaller groups, each
+# with its six statements.
+GROUPS = 4
 # Groups that wait, each for one municipality that somebody else has to himself.
 HELD_GROUPS = 3
 # Requests that have a municipality to themselves, or are the installation's: closings of many towns at one cutoff.
 ALONE = 5
 # Batches of the call log: one, so that their events keep their order.
 LOGS = 1
-# With the readers 17 connections a gateway: a server of the usual hundred serves five.
+# With the readers 19 connections a gateway: a server of the usual hundred serves five.
 TOWN_READERS = 4
 INSTALLATION_READERS = 2
 # Tries of a request whose connection was lost before its COMMIT was sent: the server may have restarted, once.

@@ -133,7 +133,7 @@ async def test_requests_of_many_towns_are_kept_in_one_transaction(store: SqlStor
 
     await asyncio.gather(*(add(town, cancel(each.id)) for town, each in zip(towns, pupils, strict=True)))
 
-    # Two groups at most: what waits is shared out among the transactions that may run.
+    # What waits is shared out among the transactions that may run.
     assert len(await raw.fetch("SELECT DISTINCT xmin::text FROM changes")) <= adapter.GROUPS
 
 
