@@ -5,7 +5,6 @@ sizes for the same tables; remove the folder to begin anew.
 """
 
 import asyncio
-import hashlib
 import os
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import asyncpg
 from bench.serving import HOUSE
 from gateway.files.load import Configuration, load_configuration
 from gateway.store.bulk import FILLED
-from gateway.store.engine import MIGRATIONS
+from gateway.store.engine import open_store
 from tests.postgres import ADMIN, OWNER, Cluster, running
 
 # Large enough that every pupil of a rush is another one, small enough that a bench takes minutes.
@@ -48,9 +47,7 @@ class Size:
 
     @property
     def name(self) -> str:
-        # Tables that were made differently are not taken for these.
-        made_by = b"".join(path.read_bytes() for path in sorted(MIGRATIONS.rglob("*.py")))
-        return f"bench_{self.towns}_{self.pupils}_{self.days}_{hashlib.sha256(made_by).hexdigest()[:8]}"
+        return f"bench_{self.towns}_{self.pupils}_{self.days}"
 
 
 def size() -> Size:
@@ -104,19 +101,41 @@ def province(wanted: Size, *, changes: bool) -> Iterator[Province]:
 
 
 async def _is_filled(kept: Province) -> bool:
-    """Whether all of it is there already."""
-    try:
+    """Whether all of it is there already, in tables as this version makes them; else there is room for it."""
+    cluster, name = kept.cluster, kept.size.name
+    if cluster.sql(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):  # noqa: S608 - a name of ours
         connection = await asyncpg.connect(kept.admin_url)
-    except asyncpg.InvalidCatalogNameError:
-        await _run(kept.cluster, [f"CREATE DATABASE {kept.size.name} OWNER {OWNER}"])
-        return False
+        try:
+            is_begun = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
+            is_filled = is_begun and await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM settings WHERE key = $1)", FILLED
+            )
+        finally:
+            await connection.close()
+        if not is_begun or _schema(cluster, kept.url) == await _schema_now(cluster):
+            return bool(is_filled)
+        await _run(cluster, [f"DROP DATABASE {name}"])
+    await _run(cluster, [f"CREATE DATABASE {name} OWNER {OWNER}"])
+    return False
+
+
+async def _schema_now(cluster: Cluster) -> str:
+    drop = "DROP DATABASE IF EXISTS bench_empty WITH (FORCE)"
+    await _run(cluster, [drop, f"CREATE DATABASE bench_empty OWNER {OWNER}"])
+    store = await open_store(cluster.url("bench_empty"))
     try:
-        is_begun = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
-        return bool(
-            is_begun and await connection.fetchval("SELECT EXISTS (SELECT FROM settings WHERE key = $1)", FILLED)
-        )
+        await store.migrate()
+        return _schema(cluster, cluster.url("bench_empty"))
     finally:
-        await connection.close()
+        await store.close()
+        await _run(cluster, [drop])
+
+
+def _schema(cluster: Cluster, url: str) -> str:
+    """A database's tables, triggers, policies and rights, as statements that make them."""
+    dump = [str(cluster.binaries / "pg_dump"), "--schema-only", cluster.url(url.rpartition("/")[2], ADMIN)]
+    ran = subprocess.run(dump, check=True, capture_output=True, text=True, timeout=COPY_S)  # noqa: S603 - Debian's
+    return ran.stdout
 
 
 def fill(kept: Province) -> None:
