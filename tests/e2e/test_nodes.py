@@ -1,6 +1,6 @@
 """Two gateways on one database: whatever one has begun the other knows, and one may go while the other serves.
 
-The two serve all tests of a kind of database, a few minutes before the infants' cutoff; the last test sends one of them away.
+The two serve all tests of a kind of database, about the infants' cutoff; the last test sends one of them away.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 HOST = "127.0.0.1"
 TUESDAY = MONDAY + timedelta(days=1)
-# The infants' day is closed at 9:00, when all are up; the others' half an hour later.
-AT = "2026-11-23T08:58:45"
+# The infants' day is closed at 9:00, while the calls go on; the others' half an hour later.
+AT = "2026-11-23T08:59:30"
 CLOSES_FIRST = "infanzia"
 # Invented families of the example town: code, PIN where it is keyed, and the number that is recognised.
 GIULIA, PIN = "50001", "3816"
