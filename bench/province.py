@@ -83,7 +83,7 @@ class Province:
 @contextmanager
 def province(wanted: Size, *, changes: bool) -> Iterator[Province]:
     """The installation of that size; where a bench `changes` it, a copy that is thrown away at the end."""
-    with running(KEPT / "postgres", **SERVER) as cluster:
+    with running(KEPT / "postgres", **SERVER) as cluster:  # type: ignore[arg-type]  # none of these is a folder
         config = KEPT / wanted.name / "config"
         kept = Province(cluster, cluster.url(wanted.name), config, wanted)
         if not asyncio.run(_is_filled(kept)):
