@@ -1,8 +1,8 @@
-"""A gateway as far as closings and changes go, to be killed: `python -m tests.closing_child NODE URL OFFSET CUTOFFS`.
+"""A gateway as far as closings, orders and changes go: `python -m tests.closing_child NODE URL OFFSET CUTOFFS PORT`.
 
-It serves two invented towns whose schools have cutoffs a few seconds apart, closes their days, and lets families change their
-day up to each cutoff and across it. It says each request before and after: `asked KEY` and `told KEY WORD`. OFFSET (in
-microseconds) is how far its clock is from the real one.
+It is there to be killed. It serves two invented towns whose schools have cutoffs a few seconds apart, closes their days, sends
+the orders to the mail server on PORT, and lets families change their day up to each cutoff and across it. It says each request
+before and after: `asked KEY` and `told KEY WORD`. OFFSET (in microseconds) is how far its clock is from the real one.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import count
+from pathlib import Path
 
 from core.access import Actor
 from core.calendar import ServiceCalendar
@@ -22,8 +23,12 @@ from core.people import ClassGroup, Diet, NewPupil, People, Pupil, School, UserC
 from core.window import Anytime, Channel
 from gateway.closing import DayCloser
 from gateway.metrics import Metrics
-from gateway.municipality import Municipality
+from gateway.municipality import Kitchen, Municipality
 from gateway.nodes import Nodes
+from gateway.post.delivery import SmtpDelivery
+from gateway.post.printing import Press
+from gateway.post.worker import Post
+from gateway.settings import MailSettings
 from gateway.store.engine import open_store
 from gateway.store.port import StoreError
 from gateway.telephone import TownDesks, open_desks
@@ -73,7 +78,8 @@ def municipalities(cutoffs: int) -> Sequence[Municipality]:
         classes = {(school, name): ClassGroup(school, name, EVERY_SCHOOL_DAY) for school in schools for name in CLASSES}
         calendar = ServiceCalendar(ROME, SCHOOL_YEAR, schools, classes)
         rules = Town(calendar, dict.fromkeys(Channel, Anytime(60)), bland_days_max=0, tray_diets=frozenset("C"))
-        found.append(Municipality(key, key.title(), ("it",), (), 5, 4, timedelta(seconds=2), rules))
+        kitchen = Kitchen("Centro cottura", f"{key}@example.org")
+        found.append(Municipality(key, key.title(), ("it",), (), 5, 4, timedelta(seconds=2), rules, kitchen=kitchen))
     return found
 
 
@@ -153,7 +159,7 @@ async def act(desks: TownDesks, clock: HereClock, pupils: Sequence[Pupil], name:
         await asyncio.sleep(random.uniform(0.005, 0.05))
 
 
-async def main(node: str, url: str, offset: timedelta, cutoffs: int) -> None:
+async def main(node: str, url: str, offset: timedelta, cutoffs: int, port: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     clock, undecided, teller = HereClock(offset), Undecided(), Teller()
@@ -163,6 +169,8 @@ async def main(node: str, url: str, offset: timedelta, cutoffs: int) -> None:
         key: open_desks(lambda town=town: town, store, HASHER, undecided)  # type: ignore[misc]  # a default that binds it
         for key, town in towns.items()
     }
+    mail = MailSettings(host="127.0.0.1", port=port, security="none", timeout_s=10, sender="mensa@example.org")
+    post = Post(store, towns.get, SmtpDelivery(mail, Path()), Press(), clock.now, teller)
     nodes = Nodes(node, store, undecided, clock.read, lambda: ("hash", len(towns)), teller)
     closer = DayCloser(
         store,
@@ -173,7 +181,9 @@ async def main(node: str, url: str, offset: timedelta, cutoffs: int) -> None:
         now=clock.now,
         log=teller,
         metrics=Metrics(),
+        on_order=post.wake,
     )
+    posting = asyncio.create_task(post.run())
     beating, closing = asyncio.create_task(nodes.run()), asyncio.create_task(closer.run())
     writers = []
     for key, each in desks.items():
@@ -190,8 +200,10 @@ async def main(node: str, url: str, offset: timedelta, cutoffs: int) -> None:
     await closing
     await nodes.leave()
     beating.cancel()
+    posting.cancel()
+    await asyncio.wait([posting])
     await store.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], timedelta(microseconds=int(sys.argv[3])), int(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], timedelta(microseconds=int(sys.argv[3])), *map(int, sys.argv[4:])))

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import sqlite3
 import sys
 from collections import Counter
@@ -23,6 +24,7 @@ import pytest
 from gateway.store.engine import open_store
 from tests.closing_child import DAY, TOWNS, cutoff_of, municipalities, people_of, schools_of
 from tests.postgres import ADMIN, Cluster
+from tests.smtp import MailServer
 from tests.store_people import HASHER
 
 pytestmark = pytest.mark.e2e
@@ -34,6 +36,9 @@ LEAD_S = 8
 # A gateway that was killed at the last cutoff counts as dead half a minute later.
 ALL_CLOSED_S = 90
 CHILD_STOPS_S = 30
+# An order whose gateway was killed while it was sent is another's after the lease; the clock goes on by more than that.
+LEASES_END = timedelta(minutes=5)
+ALL_SENT_S = 60
 LOOK_EVERY_S = 0.1
 TROUBLES = ("failed", "closings_wait", "closings_failed", "closing_without", "node_not_told")
 ACCEPTED = {"cancelled", "bland", "suspended", "resumed", "undone"}
@@ -90,11 +95,12 @@ class Gateways:
     """The processes, what they said, and how often one was killed."""
 
     url: str
+    mail: MailServer
     offset: timedelta
     running: list[asyncio.subprocess.Process] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     readers: list["asyncio.Task[None]"] = field(default_factory=list)
-    ready: set[int] = field(default_factory=set)
+    ready: dict[int, asyncio.Event] = field(default_factory=dict)
     kills: int = 0
 
     def now(self) -> datetime:
@@ -106,11 +112,12 @@ class Gateways:
     async def start(self, number: int) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.closing_child", f"node-{number}", self.url),
-            *(str(self.offset // timedelta(microseconds=1)), str(ROUNDS)),
+            *(str(self.offset // timedelta(microseconds=1)), str(ROUNDS), str(self.mail.port)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             cwd=ROOT,
         )
+        self.ready[process.pid] = asyncio.Event()
         self.readers.append(asyncio.create_task(self._read(process)))
         return process
 
@@ -119,11 +126,20 @@ class Gateways:
         async for line in process.stdout:
             self.said.append(line.decode().strip())
             if line == b"ready\n":
-                self.ready.add(process.pid)
+                self.ready[process.pid].set()
+
+    async def stop(self) -> None:
+        """SIGTERM to each, once it is up."""
+        async with asyncio.timeout(CHILD_STOPS_S):
+            await asyncio.gather(*(self.ready[each.pid].wait() for each in self.running))
+        for process in self.running:
+            process.terminate()
+        stopped = await asyncio.wait_for(asyncio.gather(*(each.wait() for each in self.running)), CHILD_STOPS_S)
+        assert stopped == [0] * len(self.running)
 
     async def kill(self, number: int) -> None:
         """`kill -9`, and at once another in its place; one that still starts is left alone, or none would ever be up."""
-        if self.running[number].pid not in self.ready:
+        if not self.ready[self.running[number].pid].is_set():
             return
         self.running[number].kill()
         await self.running[number].wait()
@@ -151,7 +167,9 @@ async def enrol(url: str) -> None:
 @contextlib.asynccontextmanager
 async def gateways(url: str, how_many: int) -> AsyncIterator[Gateways]:
     """So many gateways, whose first cutoff is a few seconds ahead."""
-    them = Gateways(url, cutoff_of(0) - timedelta(seconds=LEAD_S) - datetime.now(UTC))
+    mail = MailServer()
+    await mail.start()
+    them = Gateways(url, mail, cutoff_of(0) - timedelta(seconds=LEAD_S) - datetime.now(UTC))
     try:
         for number in range(how_many):
             them.running.append(await them.start(number))
@@ -162,6 +180,7 @@ async def gateways(url: str, how_many: int) -> AsyncIterator[Gateways]:
                 process.kill()
             await process.wait()
         await asyncio.gather(*them.readers)
+        await mail.stop()
 
 
 async def kill_at_random(them: Gateways) -> None:
@@ -197,6 +216,15 @@ async def all_closed(query: Query, schools: int) -> None:
     raise AssertionError(f"{closings} of {schools} days are closed {ALL_CLOSED_S} s after the last cutoff")
 
 
+async def all_sent(query: Query) -> None:
+    for _ in range(int(ALL_SENT_S / LOOK_EVERY_S)):
+        [[waiting]] = await query("SELECT count(*) FROM messages WHERE state <> 'sent'")
+        if not waiting:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+    raise AssertionError(f"{waiting} orders were not sent within {ALL_SENT_S} s")
+
+
 async def chaos(url: str, how_many: int, query: Query) -> None:
     await enrol(url)
     schools = [each for number in range(ROUNDS) for each in schools_of(number)]
@@ -209,11 +237,13 @@ async def chaos(url: str, how_many: int, query: Query) -> None:
         await all_closed(query, len(schools))
         await note(query, seen)
         watching.cancel()
-        for process in them.running:
-            process.terminate()
-        stopped = await asyncio.wait_for(asyncio.gather(*(each.wait() for each in them.running)), CHILD_STOPS_S)
+        await them.stop()
+        them.offset += LEASES_END
+        them.running = [await them.start(0)]
+        await all_sent(query)
+        await them.stop()
 
-    assert stopped == [0] * how_many
+    await every_order_was_sent_under_its_number(query, them.mail)
     await every_day_is_closed_once_under_one_order(query, schools)
     await what_was_counted_is_what_the_changes_say(query)
     assert dict(await query(SEEN)) == seen, "a day was changed after its closing"
@@ -246,6 +276,30 @@ async def every_day_is_closed_once_under_one_order(query: Query, schools: Sequen
     assert {kind for _, _, kind, _ in messages} == {"order"}
 
 
+async def every_order_was_sent_under_its_number(query: Query, mail: MailServer) -> None:
+    meals = {
+        (town, order): total
+        for town, order, total in await query(
+            """
+            SELECT m.key, s.order_number, coalesce(sum(n.meals), 0)
+            FROM closings s JOIN municipalities m ON m.id = s.municipality
+            LEFT JOIN closing_counts n ON n.closing = s.id
+            GROUP BY m.key, s.order_number
+            """
+        )
+    }
+    arrived: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    for each in mail.mails:
+        town = each["To"].addresses[0].username
+        number, total = re.search(r"Ordine (\d+), .*: (\d+) past[oi]", each["Subject"]).groups()
+        arrived.setdefault((town, int(number)), set()).add((each["Message-ID"], int(total)))
+    assert arrived.keys() == meals.keys()
+    # However often an order came, it was the same mail with the same count.
+    assert {key: [total for _, total in sent] for key, sent in arrived.items()} == {
+        key: [total] for key, total in meals.items()
+    }
+
+
 async def what_was_counted_is_what_the_changes_say(query: Query) -> None:
     assert sorted(await query(COUNTS_CLOSED)) == sorted(await query(COUNTS_BY_SQL))
     assert sorted(await query(OTHERWISE_CLOSED)) == sorted(await query(OTHERWISE_BY_SQL))
@@ -258,6 +312,7 @@ async def report(them: Gateways, query: Query, told: dict[str, str]) -> None:
     print(  # noqa: T201 - the figures of a long run, shown with -s
         f"\n{ROUNDS} cutoffs, {len(late_s)} closings, {them.kills} kills of {len(them.running)} gateways; "
         f"{changes} changes of {len(them.asked())} requests ({words['too_late']} too late); "
+        f"{len(them.mail.mails)} mails of {ROUNDS} orders; "
         f"closed after {late_s[len(late_s) // 2]:.2f} s (median), {late_s[-1]:.2f} s (latest)",
         *(line for line in them.said if line.startswith(TROUBLES)),
         sep="\n",
