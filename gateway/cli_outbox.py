@@ -38,6 +38,8 @@ outbox_app = typer.Typer(help="The orders to the kitchens: waiting, sent, dead."
 
 # Who needs a hundredth copy of an order needs a copier.
 COPIES_MAX = 99
+# What a database's whole number holds.
+NUMBER_MAX = 2**63 - 1
 STATES = tuple(state.value for state in MessageState)
 # The table is read on a screen of this width where nothing says how wide it is.
 WIDTH = 150
@@ -55,6 +57,11 @@ def outbox(
 ) -> None:
     """The newest orders and copies, newest first: state, tries, when sent or tried next, and why not yet."""
     if context.invoked_subcommand is not None:
+        # Passed over, a town named here would let `retry --dead` reach every town.
+        given = {"--state": state, "--town": town, "--json": as_json, "--config": config != CONFIG}
+        for option in (name for name, value in given.items() if value):
+            sub = context.invoked_subcommand
+            fail(f"outbox: {option} stands before {sub}; expected it after, as outbox {sub} {option}; nothing was done")
         return
     if state is not None and state not in STATES:
         fail(f"--state: {shown(state)} is none; {one_of(state, STATES)}")
@@ -76,7 +83,9 @@ def outbox(
 
 @outbox_app.command()
 def retry(
-    message_id: Annotated[int | None, typer.Argument(metavar="[ID]", help="As `mensa outbox` shows it.")] = None,
+    message_id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", max=NUMBER_MAX, help="As `mensa outbox` shows it.")
+    ] = None,
     dead: Annotated[bool, typer.Option("--dead", help="Every dead one, of one town with --town.")] = False,
     config: ConfigOption = CONFIG,
     town: TownOption = None,
@@ -89,16 +98,23 @@ def retry(
 
     async def work(house: Installation) -> int:
         if message_id is not None:
-            return int(await house.store.retry_message(message_id, house.now()))
+            message = await house.store.message(message_id)
+            is_here = message is not None and key in (None, message.town)
+            return int(is_here and await house.store.retry_message(message_id, house.now()))
         retried = 0
-        while found := await house.store.messages(MessageState.DEAD, town=key):
-            for each in found:
-                retried += await house.store.retry_message(each.id, house.now())
+        seen: set[int] = set()
+        # A gateway that is up may give up again what was just retried: each is retried once.
+        while found := [
+            each.id for each in await house.store.messages(MessageState.DEAD, town=key) if each.id not in seen
+        ]:
+            for dead_id in found:
+                retried += await house.store.retry_message(dead_id, house.now())
+            seen.update(found)
         return retried
 
     retried = _opened(configuration, work)
     if not retried:
-        what = "no message is dead" if dead else f"ID: no message {message_id} waits or is dead"
+        what = "no message is dead" if dead else f"ID: no message {message_id}{_of(key)} waits or is dead"
         typer.echo(f"{what}; nothing was done", err=True)
         raise typer.Exit(ANSWER_IS_NO)
     typer.echo(f"{retried} to be sent at once, by a gateway that is up")
@@ -106,7 +122,7 @@ def retry(
 
 @outbox_app.command()
 def copy(
-    order: Annotated[int, typer.Option(metavar="N", help="The order's number.")],
+    order: Annotated[int, typer.Option(metavar="N", max=NUMBER_MAX, help="The order's number.")],
     config: ConfigOption = CONFIG,
     town: TownOption = None,
     as_json: JsonOption = False,
@@ -140,19 +156,21 @@ def copy(
 
 @outbox_app.command()
 def show(
-    message_id: Annotated[int, typer.Argument(metavar="ID", help="As `mensa outbox` shows it.")],
+    message_id: Annotated[int, typer.Argument(metavar="ID", max=NUMBER_MAX, help="As `mensa outbox` shows it.")],
     pdf: Annotated[Path | None, typer.Option("--pdf", metavar="FILE", help="The page that would be sent.")] = None,
     trays: Annotated[Path | None, typer.Option("--trays", metavar="FILE", help="Its tray list, with names.")] = None,
     config: ConfigOption = CONFIG,
+    town: TownOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """One message with its text as it would be sent now; `--pdf` writes its page, to look at."""
-    configuration = load_or_exit(config)
+    configuration = load_or_exit(config, town)
+    key = None if town is None else choose_town(configuration, town).key
 
     async def work(house: Installation) -> tuple[Message, str]:
         message = await house.store.message(message_id)
-        if message is None:
-            _no(f"ID: there is no message {message_id}; nothing was done")
+        if message is None or key not in (None, message.town):
+            _no(f"ID: there is no message {message_id}{_of(key)}; nothing was done")
         municipality = choose_town(configuration, message.town)
         printer: Printer = Press() if pdf or trays else _NoPress()
         try:
@@ -193,6 +211,10 @@ def _opened(configuration: Configuration, work: Callable[[Installation], Awaitab
             return await work(house)
 
     return run_or_exit(run())
+
+
+def _of(key: str | None) -> str:
+    return "" if key is None else f" of {key}"
 
 
 def _no(why: str) -> NoReturn:

@@ -19,6 +19,7 @@ from gateway.installation import REHEARSAL, SERVICE, open_installation
 from gateway.post.delivery import FolderDelivery, SmtpDelivery
 from gateway.post.opening import delivery_of
 from gateway.store.port import Message, MessageState, Store
+from gateway.store.sql import SqlStore
 from tests.orders import closed, closing
 
 HOUSE = Path(__file__).parents[2]
@@ -153,3 +154,45 @@ def test_a_rehearsals_orders_never_leave_the_machine(tmp_path: Path, monkeypatch
         kinds.append(asyncio.run(kind()))
 
     assert kinds == [FolderDelivery, SmtpDelivery]
+
+
+def test_a_message_of_another_town_is_not_this_towns_to_show_or_retry(config: Path) -> None:
+    shutil.copytree(config / "municipalities" / TOWN, config / "municipalities" / "borgo")
+    file = config / "municipalities" / "borgo" / "municipality.yaml"
+    said = file.read_text(encoding="utf-8")
+    file.write_text(said.replace("800000100", "800000200").replace("350000100", "350000200"), encoding="utf-8")
+
+    shown, retried = outbox(config, "show", "2", "--town", "borgo"), outbox(config, "retry", "2", "--town", "borgo")
+
+    assert (shown.exit_code, shown.output) == (1, "ID: there is no message 2 of borgo; nothing was done\n")
+    assert (retried.exit_code, retried.output) == (1, "ID: no message 2 of borgo waits or is dead; nothing was done\n")
+    assert "Ordine 2 per" in outbox(config, "show", "2", "--town", TOWN).stdout
+    assert outbox(config, "retry", "2", "--town", TOWN).exit_code == 0
+
+
+@pytest.mark.parametrize("option", [("--town", TOWN), ("--config", "elsewhere"), ("--state", "dead"), ("--json",)])
+def test_an_option_before_the_sub_command_is_refused_and_not_passed_over(config: Path, option: tuple[str, ...]) -> None:
+    refused = CliRunner().invoke(app, ["outbox", *option, "retry", "--dead", "--config", str(config)])
+
+    assert (refused.exit_code, f"{option[0]} stands before retry" in refused.output) == (2, True)
+    assert MessageState.DEAD in {each.state for each in messages(config)}
+
+
+@pytest.mark.parametrize("words", [("show",), ("retry",), ("copy", "--order")])
+def test_a_number_that_no_database_can_hold_is_wrong_usage(config: Path, words: tuple[str, ...]) -> None:
+    refused = outbox(config, *words, str(2**63))
+
+    assert refused.exit_code == 2, refused.output
+
+
+def test_what_dies_again_meanwhile_is_not_retried_for_ever(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    retry = SqlStore.retry_message
+
+    async def retry_and_die(self: SqlStore, message_id: int, at: datetime) -> bool:
+        is_retried = await retry(self, message_id, at)
+        await self.message_failed(message_id, "mail.example.org:587: 550 no such user", None)
+        return is_retried
+
+    monkeypatch.setattr(SqlStore, "retry_message", retry_and_die)
+
+    assert outbox(config, "retry", "--dead").stdout.startswith("1 to be sent at once")
