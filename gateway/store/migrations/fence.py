@@ -45,7 +45,11 @@ _MAKE_ROLE = f"""
                 NULL;
             END;
         END IF;
-        IF NOT pg_has_role(current_user, '{ROLE}', 'MEMBER') THEN
+        -- From 16 on, who makes a role is its member at once, and may still not take it.
+        IF NOT pg_has_role(
+            current_user, '{ROLE}',
+            CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
+        ) THEN
             EXECUTE format('GRANT {ROLE} TO %I', current_user);
         END IF;
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO {ROLE}', current_schema());
