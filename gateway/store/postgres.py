@@ -193,6 +193,11 @@ class _Connections:
                 connection = None
                 connection = await self._open_one()
             yield connection
+        except (TimeoutError, asyncio.CancelledError):
+            # What was left in the middle may still be run, or nobody hears any more and nothing says so.
+            if connection is not None:
+                connection.terminate()
+            raise
         finally:
             if connection is not None and (connection.is_closed() or connection.is_in_transaction()):
                 connection.terminate()
@@ -759,8 +764,9 @@ class PostgresWriter:
                 await connection.execute(f"BEGIN{fence}")
                 try:
                     yield connection, commit
-                except BaseException:
-                    if connection.is_in_transaction() and not is_committing:
+                except BaseException as error:
+                    is_answered = not isinstance(error, TimeoutError | asyncio.CancelledError)
+                    if is_answered and connection.is_in_transaction() and not is_committing:
                         with suppress(Exception):
                             await connection.execute("ROLLBACK")
                     raise

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import date, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -411,6 +413,75 @@ async def test_R18_a_connection_that_is_cut_in_the_commit_leaves_a_doubt(
         await asked
 
     assert await history(town, anna.id) == ()
+
+
+class Network:
+    """A way to a server on which what is open may fall silent: nothing arrives any more, and nobody says so."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._silent: set[int] = set()
+        self._open: set[int] = set()
+        self._numbers = count()
+
+    def fall_silent(self) -> None:
+        self._silent |= self._open
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = next(self._numbers)
+        self._open.add(number)
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
+        await asyncio.gather(self._pass(number, reader, to_server), self._pass(number, from_server, writer))
+
+    async def _pass(self, number: int, origin: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while read := await origin.read(65536):
+                if number not in self._silent:
+                    there.write(read)
+        there.close()
+
+
+@pytest_asyncio.fixture
+async def network(postgres: Cluster) -> AsyncIterator[tuple[Network, int]]:
+    way = Network(postgres.port)
+    server = await asyncio.start_server(way.carry, "127.0.0.1", 0)
+    yield way, server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_a_connection_that_has_fallen_silent_is_not_read_on_twice(
+    postgres: Cluster, postgres_url: str, network: tuple[Network, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, port = network
+    monkeypatch.setattr(adapter, "READ_TIMEOUT_S", 0.5)
+    store = await open_store(postgres_url.replace(str(postgres.port), str(port)))
+    await store.set_setting("colour", "red")
+    assert await store.get_setting("colour") == "red"
+
+    way.fall_silent()
+    with pytest.raises(StoreBusyError, match="reading took longer"):
+        await store.get_setting("colour")
+
+    assert await store.get_setting("colour") == "red"
+    await store.close()
+
+
+async def test_a_connection_that_has_fallen_silent_is_not_written_on_twice(
+    postgres: Cluster, postgres_url: str, network: tuple[Network, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, port = network
+    patient = adapter.connect
+    monkeypatch.setattr(adapter, "connect", lambda *given: patient(*given, command_timeout_s=0.5))
+    store = await open_store(postgres_url.replace(str(postgres.port), str(port)))
+    await store.set_setting("colour", "red")
+
+    way.fall_silent()
+    with pytest.raises(StoreBusyError, match="nothing of the request was kept"):
+        await store.set_setting("colour", "green")
+    await store.set_setting("colour", "blue")
+
+    assert await store.get_setting("colour") == "blue"
+    await store.close()
 
 
 async def test_after_a_restart_of_the_server_the_next_request_works() -> None:
