@@ -135,7 +135,8 @@ def _schema(cluster: Cluster, url: str) -> str:
     """A database's tables, triggers, policies and rights, as statements that make them."""
     dump = [str(cluster.binaries / "pg_dump"), "--schema-only", cluster.url(url.rpartition("/")[2], ADMIN)]
     ran = subprocess.run(dump, check=True, capture_output=True, text=True, timeout=COPY_S)  # noqa: S603 - Debian's
-    return ran.stdout
+    # psql's own commands hold a word that is another each time.
+    return "\n".join(line for line in ran.stdout.splitlines() if not line.startswith("\\"))
 
 
 def fill(kept: Province) -> None:
