@@ -101,6 +101,7 @@ class Gateways:
     said: list[str] = field(default_factory=list)
     readers: list["asyncio.Task[None]"] = field(default_factory=list)
     ready: dict[int, asyncio.Event] = field(default_factory=dict)
+    how_many: int = 1
     kills: int = 0
 
     def now(self) -> datetime:
@@ -170,6 +171,7 @@ async def gateways(url: str, how_many: int) -> AsyncIterator[Gateways]:
     mail = MailServer()
     await mail.start()
     them = Gateways(url, mail, cutoff_of(0) - timedelta(seconds=LEAD_S) - datetime.now(UTC))
+    them.how_many = how_many
     try:
         for number in range(how_many):
             them.running.append(await them.start(number))
@@ -310,7 +312,7 @@ async def report(them: Gateways, query: Query, told: dict[str, str]) -> None:
     words = Counter(told.values())
     [[changes]] = await query("SELECT count(*) FROM changes")
     print(  # noqa: T201 - the figures of a long run, shown with -s
-        f"\n{ROUNDS} cutoffs, {len(late_s)} closings, {them.kills} kills of {len(them.running)} gateways; "
+        f"\n{ROUNDS} cutoffs, {len(late_s)} closings, {them.kills} kills of {them.how_many} gateways; "
         f"{changes} changes of {len(them.asked())} requests ({words['too_late']} too late); "
         f"{len(them.mail.mails)} mails of {ROUNDS} orders; "
         f"closed after {late_s[len(late_s) // 2]:.2f} s (median), {late_s[-1]:.2f} s (latest)",
