@@ -34,6 +34,8 @@ def fence(table: str, *, column: str = "municipality", may: Sequence[str]) -> No
     op.execute(f"CREATE POLICY {table}_of_towns ON {table} USING (array_position({towns}, {column}) IS NOT NULL)")
 
 
+# From version 16 on, who makes a role is a member of it at once, and may still not take it.
+_MAY_TAKE = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
 # Two databases of one server may be migrated at once, hence the exception; a right that is had need not be given.
 _MAKE_ROLE = f"""
     DO $$
@@ -45,11 +47,7 @@ _MAKE_ROLE = f"""
                 NULL;
             END;
         END IF;
-        -- From 16 on, who makes a role is its member at once, and may still not take it.
-        IF NOT pg_has_role(
-            current_user, '{ROLE}',
-            CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
-        ) THEN
+        IF NOT pg_has_role(current_user, '{ROLE}', {_MAY_TAKE}) THEN
             EXECUTE format('GRANT {ROLE} TO %I', current_user);
         END IF;
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO {ROLE}', current_schema());
