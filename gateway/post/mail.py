@@ -1,5 +1,6 @@
 """The order as a mail: headers that nobody's name can add to, a text, and the papers attached."""
 
+import asyncio
 import contextlib
 import hashlib
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from gateway.store.port import Town
 
 # A press that was ended or fell over is started anew once.
 PRINTING_TRIES = 2
+# All papers of an order, the wait for those before them included: what is left of the time of telling is the mail server's.
+PAPERS_S = 60.0
 # Where a folder takes the mails, nobody has to have given an address to send from.
 NO_SENDER = "mensa@localhost.invalid"
 
@@ -66,10 +69,11 @@ async def tell(municipality: Municipality, store: Town, printer: Printer, number
     Where a paper cannot be printed the order goes without it: the counts stand in its text and its table too.
     """
     order = await read_order(municipality, store, number, copy)
+    until = asyncio.get_running_loop().time() + PAPERS_S
     ending = f"ordine-{order.number}-{order.day}" + ("" if copy is None else f"-copia-{copy}")
     attachments, fault = [], None
     try:
-        attachments.append(Attachment(f"{ending}.pdf", "application/pdf", await _printed(printer, sheet(order))))
+        attachments.append(Attachment(f"{ending}.pdf", "application/pdf", await _printed(printer, sheet(order), until)))
     except PrintingError as error:
         fault = str(error)
     has_sheet = fault is None
@@ -77,7 +81,7 @@ async def tell(municipality: Municipality, store: Town, printer: Printer, number
     if order.trays:
         name = f"lista-vassoi-{ending}"
         try:
-            trays = await _printed(printer, tray_list(order))
+            trays = await _printed(printer, tray_list(order), until)
             attachments.append(Attachment(f"{name}.pdf", "application/pdf", trays))
         except PrintingError as error:
             fault = str(error)
@@ -85,11 +89,15 @@ async def tell(municipality: Municipality, store: Town, printer: Printer, number
     return Told(order, letter.text(order, has_sheet), tuple(attachments), fault)
 
 
-async def _printed(printer: Printer, paper: Paper) -> bytes:
-    for _ in range(PRINTING_TRIES - 1):
-        with contextlib.suppress(PrintingError):
+async def _printed(printer: Printer, paper: Paper, until: float) -> bytes:
+    try:
+        async with asyncio.timeout_at(until):
+            for _ in range(PRINTING_TRIES - 1):
+                with contextlib.suppress(PrintingError):
+                    return await printer.print(paper)
             return await printer.print(paper)
-    return await printer.print(paper)
+    except TimeoutError:
+        raise PrintingError(f"the papers of one order took longer than {PAPERS_S:.0f} s") from None
 
 
 def mail_of(told: Told, sender: str, recipient: str, at: datetime) -> Mail:

@@ -21,7 +21,7 @@ from gateway.store.port import Message, OutboxState, Store, StoreError
 
 # Between two looks at the outbox where no closing wakes the post: another gateway's closing, an operator's copy.
 POLL_S = 5.0
-# Printing twice, and a mail server that takes half a minute for each of its slowest answers.
+# The papers, and a mail server that takes half a minute for the slowest of its answers.
 TELL_S = 100.0
 # Longer than telling can take; no longer, since an order waits for so long when its gateway was killed.
 LEASE = timedelta(seconds=120)

@@ -18,13 +18,16 @@ from core.ports import MessageKind, NewMessage
 from gateway.logs import get_log
 from gateway.municipality import Municipality
 from gateway.post.delivery import Delivery, FolderDelivery, SmtpDelivery, forget_mails
+from gateway.post.mail import PAPERS_S
 from gateway.post.papers import Paper
 from gateway.post.printing import PrintingError
-from gateway.post.worker import AGAIN_MOST, LEASE, PROBE_MOST, TRIED_FOR, Log, Post
+from gateway.post.worker import AGAIN_MOST, LEASE, PROBE_MOST, TELL_S, TRIED_FOR, Log, Post
+from gateway.settings import MailSettings
 from gateway.store.memory import MemoryStore
 from gateway.store.port import Message, MessageState
-from tests.orders import BORGO, CUTOFF, KITCHEN, Clock, closed, closing, municipality
+from tests.orders import BORGO, CUTOFF, KITCHEN, Clock, closed, closing, municipality, tray
 from tests.smtp import PASSWORD, USER, MailServer
+from tests.store_people import enrolled
 
 HOUR = timedelta(hours=1)
 
@@ -442,6 +445,31 @@ async def test_an_order_goes_without_its_page_rather_than_not_at_all(
     assert list(attached(mail)) == ["ordine-1-2026-11-24.csv"]
     assert "Questa volta il foglio PDF manca" in mail.get_body().get_content()
     assert "papers cannot be printed: no pango" in (health or "")
+
+
+class StuckMill(PaperMill):
+    """A printer that never comes to an end."""
+
+    async def print(self, paper: Paper) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+
+async def test_a_press_that_hangs_holds_up_no_order_for_longer_than_papers_may_take(
+    server: MailServer, store: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.post.mail.PAPERS_S", 0.05)
+    anna, _ = await enrolled(store.at(BORGO))
+    await closed(store, closing(trays=(tray(anna.id),)))
+
+    async with working(store, by(server), clock, serving(municipality(trays=frozenset({"C"}))), StuckMill()):
+        [mail] = await server.received(1)
+
+    assert list(attached(mail)) == ["ordine-1-2026-11-24.csv", "lista-vassoi-ordine-1-2026-11-24.txt"]
+
+
+def test_papers_and_a_slow_mail_server_fit_into_the_time_that_an_order_has() -> None:
+    assert PAPERS_S + MailSettings().timeout_s < TELL_S
 
 
 @pytest.mark.parametrize(
