@@ -8,7 +8,7 @@ import pytest
 
 from bench import changes, closings, headcounts, rush
 from bench.province import Province, Size, fill
-from bench.rush import Spent, Step
+from bench.rush import Rushed, Spent, Step
 from tests.postgres import OWNER, Cluster
 
 SIZE = Size(towns=4, pupils=400, days=6)
@@ -65,10 +65,10 @@ async def test_changes_are_made_by_one_and_by_two_processes_and_by_pgbench(whole
 
 
 async def test_a_rush_cancels_meals_on_two_gateways_while_their_tickers_close_days(whole: Province) -> None:
-    alone, steps = await rush.rush_on(whole, 2, iter([10.0]), step_s=1.5)
+    rushed = await rush.rush_on(whole, 2, iter([10.0]), step_s=1.5)
 
-    assert len(alone) == rush.ALONE
-    assert [each.failed for each in steps] == [0]
+    assert len(rushed.alone_s) == rush.ALONE
+    assert [each.failed for each in (*rushed.steps, rushed.catching_up)] == [0, 0]
     assert whole.cluster.sql("SELECT count(*) > 0 FROM closings", whole.url) == "t"
 
 
@@ -76,4 +76,5 @@ def test_the_highest_rate_is_the_last_before_the_first_bend() -> None:
     steps = [step(40, 0.02), step(50, 0.02), step(62, 0.02, failed=1), step(78, 0.02), step(98, math.inf)]
 
     assert [each.is_bent for each in steps] == [False, False, True, False, True]
-    assert rush.highest(steps) == steps[1]
+    assert Rushed([], steps, step(20, 0.02)).highest == steps[1]
+    assert Rushed([], steps, step(20, 0.02)).half == steps[0]
