@@ -87,6 +87,9 @@ STATEMENTS_KEPT = 256
 # Ids taken from a sequence at once, doubled up to this as a request adds more rows.
 IDS_MAX = 512
 
+# What the driver raises of its own and the server's accord.
+_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
 Answer = TypeVar("Answer")
 Connection = Any  # asyncpg.Connection, whose methods are not typed through
 
@@ -167,6 +170,8 @@ def is_lost(error: BaseException) -> bool:
     kinds = (
         OSError,
         asyncpg.InterfaceError,
+        # What the driver says when the server has ended the connection and it has not seen that yet.
+        asyncpg.InternalClientError,
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,
         asyncpg.TooManyConnectionsError,
@@ -193,9 +198,9 @@ class _Connections:
                 connection = None
                 connection = await self._open_one()
             yield connection
-        except (TimeoutError, asyncio.CancelledError):
+        except BaseException as error:
             # What was left in the middle may still be run, or nobody hears any more and nothing says so.
-            if connection is not None:
+            if connection is not None and (is_lost(error) or isinstance(error, TimeoutError | asyncio.CancelledError)):
                 connection.terminate()
             raise
         finally:
@@ -770,7 +775,7 @@ class PostgresWriter:
                         with suppress(Exception):
                             await connection.execute("ROLLBACK")
                     raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _FAULTS as error:
             raise self._fault(error, is_committing) from error
 
     async def _again_if_lost(self, run: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -819,6 +824,9 @@ class PostgresWriter:
 
 def _said(error: BaseException | None) -> str:
     """What an error says, on one line; an operating system's may say nothing."""
+    if isinstance(error, asyncpg.DataError):
+        # It shows the value, which may be a person's.
+        return type(error).__name__
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -857,7 +865,7 @@ class PostgresReaders:
             raise StoreBusyError(
                 f"{self._where}: reading took longer than {READ_TIMEOUT_S} s; nothing was read, it can be asked again"
             ) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except _FAULTS as error:
             raise StoreFaultError(f"{self._where}: the database could not be read ({_said(error)})") from error
 
     async def _rows(

@@ -20,7 +20,7 @@ from core.access import Actor
 from core.clock import Reading
 from core.desk import BookingDesk, Cancel, Request
 from core.people import Pupil, PupilId, UserCode
-from core.ports import Entries, Kept
+from core.ports import Entries, Kept, NothingStoredError
 from core.window import Channel
 from gateway.store import postgres as adapter
 from gateway.store.engine import copy_store, located, open_store
@@ -29,6 +29,7 @@ from gateway.store.port import (
     StoreBusyError,
     StoreClosedError,
     StoreConflictError,
+    StoreFaultError,
     StoreSetupError,
     StoreUnsureError,
     Transaction,
@@ -37,11 +38,12 @@ from gateway.store.sql import INSERT_SETTING, SELECT_ALL_PUPILS, SqlStore
 from gateway.store.tables import SCHEMA, metadata
 from tests.contract.test_closings import close
 from tests.postgres import Cluster, running
-from tests.store_people import DAY, add, cancel, enrolled, guardian, history, people, pupil
+from tests.store_people import DAY, HASHER, add, cancel, enrolled, guardian, history, no_pin, people, pupil
 from tests.towns import at
 from tests.towns import town as rules
 
 RACES = 100
+CUTS = 40
 TOWN = "roccachiara"
 
 
@@ -168,6 +170,20 @@ async def test_a_request_that_raises_fails_alone_in_its_group(store: SqlStore) -
 
     assert [type(each) for each in outcomes] == [type(None), ZeroDivisionError]
     assert len(await history(town, anna.id)) == 1
+
+
+async def test_what_the_driver_cannot_send_is_not_shown(store: SqlStore) -> None:
+    town = store.at(TOWN)
+    unreadable = people((guardian(),), pupil("50001", 0, name="Anna \ud800"))
+
+    with pytest.raises(StoreFaultError) as writing:
+        await town.import_people(unreadable, HASHER, no_pin)
+    await enrolled(town)
+    with pytest.raises(StoreFaultError) as reading:
+        await town.family_by_number("393400000101 \ud800")
+
+    assert "Anna" not in str(writing.value)
+    assert "39340" not in str(reading.value)
 
 
 async def test_requests_for_one_pupil_are_run_in_the_order_in_which_they_came(store: SqlStore) -> None:
@@ -415,6 +431,39 @@ async def test_R18_a_connection_that_is_cut_in_the_commit_leaves_a_doubt(
     assert await history(town, anna.id) == ()
 
 
+async def test_R18_connections_that_are_cut_again_and_again_leave_true_answers(
+    store: SqlStore, raw: asyncpg.Connection
+) -> None:
+    town = store.at(TOWN)
+    pupils = await enrolled(town, people((guardian(),), *(pupil(f"{60001 + number}", 0) for number in range(40))))
+    kept: set[str] = set()
+    not_kept: set[str] = set()
+    are_done = asyncio.Event()
+
+    async def go_on(who: Pupil) -> None:
+        while not are_done.is_set():
+            change = cancel(who.id)
+            try:
+                await add(town, change)
+                kept.add(change.request)
+            except NothingStoredError:
+                not_kept.add(change.request)
+            except StoreUnsureError:
+                pass
+
+    asking = [asyncio.create_task(go_on(who)) for who in pupils]
+    for _ in range(CUTS):
+        await asyncio.sleep(0.05)
+        await raw.execute(CUT_ALL)
+    are_done.set()
+    await asyncio.gather(*asking)
+
+    standing = {each.request for who in pupils for each in await history(town, who.id)}
+    assert kept
+    assert kept <= standing
+    assert not not_kept & standing
+
+
 class Network:
     """A way to a server on which what is open may fall silent: nothing arrives any more, and nobody says so."""
 
@@ -454,6 +503,7 @@ async def test_a_connection_that_has_fallen_silent_is_not_read_on_twice(
 ) -> None:
     way, port = network
     monkeypatch.setattr(adapter, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(adapter, "CLOSE_TIMEOUT_S", 0.5)
     store = await open_store(postgres_url.replace(str(postgres.port), str(port)))
     await store.set_setting("colour", "red")
     assert await store.get_setting("colour") == "red"
@@ -471,7 +521,8 @@ async def test_a_connection_that_has_fallen_silent_is_not_written_on_twice(
 ) -> None:
     way, port = network
     patient = adapter.connect
-    monkeypatch.setattr(adapter, "connect", lambda *given: patient(*given, command_timeout_s=0.5))
+    monkeypatch.setattr(adapter, "CLOSE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(adapter, "connect", lambda address, settings: patient(address, settings, 0.5))
     store = await open_store(postgres_url.replace(str(postgres.port), str(port)))
     await store.set_setting("colour", "red")
 
