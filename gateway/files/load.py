@@ -92,7 +92,11 @@ def load_configuration(
     settings = load_settings(folder / GATEWAY)
     if not isinstance(settings, Settings):
         return settings
-    folders = [each for each in town_folders(folder) if each.name == key] or town_folders(folder)
+    try:
+        there = town_folders(folder)
+    except OSError as error:
+        return (_unlisted(folder, error),)
+    folders = [each for each in there if each.name == key] or there
     towns, broken, looks = list[Municipality](), dict[str, tuple[Mistake, ...]](), dict[str, Look]()
     for town_folder, (found, look) in zip(folders, for_each(_look_at, folders, on_progress), strict=True):
         looks[town_folder.name] = look
@@ -138,25 +142,43 @@ def check_key(folder: Path) -> tuple[Mistake, ...]:
 
 
 def town_folders(folder: Path) -> list[Path]:
-    """The towns' folders of a configuration folder, in the order of their names."""
+    """The towns' folders of a configuration folder, in the order of their names. Raises `OSError`."""
     towns = folder / TOWNS
-    if not towns.is_dir():
+    try:
+        with os.scandir(towns) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with os.scandir(towns) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     return [towns / name for name in sorted(names)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    # What cannot be looked at, as a link to itself, is a town with mistakes and nobody else's trouble.
+    except OSError:
+        return True
+
+
+def _unlisted(folder: Path, error: OSError) -> Mistake:
+    why = (error.strerror or type(error).__name__).lower()
+    return Mistake(folder / TOWNS, 1, 1, f"the towns cannot be listed: {why}; expected a folder of folders")
 
 
 def check_folder(folder: Path, on_progress: Callable[[int, int], None] = no_progress) -> tuple[Mistake, ...]:
     """Every mistake of a town's folder or of a whole configuration folder, `people.csv` and `cooks.csv` included."""
-    if any((folder / name).exists() for name in TOWN_FILES):
+    if any(os.path.exists(folder / name) for name in TOWN_FILES):
         return _check_all_of_town(folder)[1]
-    if not (folder / TOWNS).is_dir() and not (folder / GATEWAY).exists():
+    if not os.path.lexists(folder / TOWNS) and not os.path.lexists(folder / GATEWAY):
         found = "neither a town's folder nor a configuration folder" if folder.is_dir() else "no such folder"
         return (Mistake(folder, 1, 1, f"{found}; expected {', '.join(TOWN_FILES)}, or {GATEWAY} and {TOWNS}/"),)
     settings = load_settings(folder / GATEWAY)
     mistakes = [] if isinstance(settings, Settings) else list(settings)
-    folders = town_folders(folder)
+    folders: list[Path] = []
+    try:
+        folders = town_folders(folder)
+    except OSError as error:
+        mistakes.append(_unlisted(folder, error))
     towns: list[Municipality] = []
     for town, wrong in for_each(_check_key_and_town, folders, on_progress):
         mistakes += wrong
@@ -185,7 +207,7 @@ def _check_all_of_town(folder: Path) -> tuple[Municipality | None, tuple[Mistake
             taken = [pupil.user_code for pupil in people.pupils]
         else:
             mistakes = (*mistakes, *people)
-    if (folder / COOKS).exists():
+    if os.path.exists(folder / COOKS):
         cooks = check_cooks(folder / COOKS, rules_of(town) if town else _known_rules(files), taken)
         mistakes = mistakes if isinstance(cooks, Cooks) else (*mistakes, *cooks)
     return town, mistakes

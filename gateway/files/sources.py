@@ -1,7 +1,7 @@
 """A town's files as they stand: read at one moment, and each made into its shape as far as it is right."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -59,18 +59,26 @@ def _signature(file: str) -> tuple[int, int, int] | None:
 def read_town_files(folder: Path) -> TownFiles:
     """What the files of a town's folder hold now."""
     people = folder / PEOPLE
+    # `os.path.exists` takes what this user may not look at for missing, where `Path.exists` gives up.
     return TownFiles(
-        folder, {name: read_bytes(folder / name) for name in TOWN_FILES}, people if people.exists() else None
+        folder,
+        {name: read_bytes(folder / name, opener=_without_waiting) for name in TOWN_FILES},
+        people if os.path.exists(people) else None,
     )
 
 
-def read_bytes(file: Path, bytes_max: int = BYTES_MAX) -> bytes | str:
+def read_bytes(file: Path, bytes_max: int = BYTES_MAX, opener: Callable[[str, int], int] | None = None) -> bytes | str:
     """What a file holds, one byte past the limit at most, or the reason why it cannot be read."""
     try:
-        with file.open("rb") as stream:
+        with open(file, "rb", opener=opener) as stream:
             return stream.read(bytes_max + 1)
     except OSError as error:
         return (error.strerror or type(error).__name__).lower()
+
+
+def _without_waiting(file: str, flags: int) -> int:
+    """A pipe that nobody writes into is empty: one town's would keep all others waiting for ever."""
+    return os.open(file, flags | os.O_NONBLOCK)
 
 
 FileShape = TypeVar("FileShape", bound=Shape)

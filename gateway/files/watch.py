@@ -6,6 +6,7 @@ at once, where the file system has any; looking goes on beside them, a few towns
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -173,12 +174,17 @@ class TownsInForce:
         """What the files of the next few towns look like, and of those that something happened to."""
         if not self._round:
             # A folder that is gone is looked at too: that its town stays in force has to be said.
-            there = (
-                {folder.name for folder in town_folders(self._folder)} | self._calendars.keys() | self._refused.keys()
-            )
+            there = self._listed() | self._calendars.keys() | self._refused.keys()
             self._round = [key for key in sorted(there, reverse=True) if self._only in (None, key)]
         here = [self._round.pop() for _ in range(min(TOWNS_A_LOOK, len(self._round)))]
         return {key: signature(f"{self._root}/{key}") for key in (*here, *touched)}
+
+    def _listed(self) -> frozenset[str]:
+        try:
+            return frozenset(folder.name for folder in town_folders(self._folder))
+        # Those that are known are looked at all the same, and each says what is wrong.
+        except OSError:
+            return frozenset()
 
     async def refresh(self, key: str) -> bool:
         """Look at one town's files and take over what they say, or say what is wrong. False when it has to be done again."""
@@ -347,7 +353,7 @@ def _watches_needed(towns: int) -> str:
 
 def _judge(files: TownFiles) -> tuple[bool, Municipality | tuple[Mistake, ...]]:
     """Whether there is such a folder at all, and what its files say."""
-    return files.folder.is_dir(), check_key(files.folder) or check_town(files)
+    return os.path.isdir(files.folder), check_key(files.folder) or check_town(files)
 
 
 def _removal(files: TownFiles, gone: tuple[str, str], pupils: int) -> Mistake:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from gateway.files.watch import Edit, Refused, Removed, Swapped, TownsInForce, U
 from gateway.municipality import Municipality
 from tests.town_files import CALENDAR, MUNICIPALITY, SCHOOLS, said, write_town
 
+HOUSE = Path(__file__).parents[2]
 OTHERS = 50
 # An edit is seen after a second or two; a machine with much else to do gets twenty.
 SEEN_WITHIN_S = 20
@@ -278,6 +281,70 @@ def test_a_folder_that_is_a_link_keeps_its_own_name(province: Province) -> None:
     province.town("borgo").symlink_to(province.folder / "release-7")
 
     assert load(province.folder).municipalities.named("borgo") is not None
+
+
+def test_folders_that_lead_nowhere_or_wait_for_ever_are_mistakes_of_those_towns_alone(province: Province) -> None:
+    province.town("cerchio").symlink_to("cerchio")
+    (province.town("borgo") / "calendar.yaml").unlink()
+    os.mkfifo(province.town("borgo") / "calendar.yaml")
+
+    configuration = load(province.folder)
+
+    assert len(configuration.municipalities) == OTHERS
+    assert sorted(configuration.broken) == ["borgo", "cerchio"]
+    assert "too many levels of symbolic links" in str(configuration.broken["cerchio"][0])
+    assert said(check_folder(province.folder)) == [
+        each for wrong in configuration.broken.values() for each in said(wrong)
+    ]
+
+
+def test_a_folder_that_this_user_may_not_look_into_is_a_mistake_of_that_town_alone(province: Province) -> None:
+    province.town("borgo").chmod(0o000)
+    # To root nothing is forbidden, unless root gives those rights up.
+    as_user = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+    checked = subprocess.run(
+        [*as_user, sys.executable, "-m", "gateway.cli", "calendar", "check", str(province.folder)],
+        capture_output=True,
+        text=True,
+        cwd=HOUSE,
+        timeout=120,
+        check=False,
+    )
+
+    assert checked.returncode == 1, checked.stderr
+    lines = (checked.stdout + checked.stderr).splitlines()
+    assert [line.count("borgo/") and line.count("permission denied") for line in lines] == [1, 1, 1]
+
+
+def test_towns_that_cannot_be_listed_are_one_mistake(tmp_path: Path) -> None:
+    (tmp_path / "municipalities").symlink_to("municipalities")
+
+    loaded, checked = load_configuration(tmp_path), check_folder(tmp_path)
+
+    assert loaded == checked
+    assert ["too many levels" in str(each) for each in checked] == [True]
+
+
+async def test_what_happens_to_the_folder_of_all_towns_ends_no_watch(
+    province: Province, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_EVERY_MS", 20)
+    for key in province.before:
+        province.pupils[key] = 1
+    async with watching(province.towns):
+        os.rename(province.folder / "municipalities", province.folder / "away")
+        (province.folder / "municipalities").symlink_to("municipalities")
+        refused = await asyncio.wait_for(province.edits.get(), SEEN_WITHIN_S)
+        os.unlink(province.folder / "municipalities")
+        os.rename(province.folder / "away", province.folder / "municipalities")
+        province.write("borgo", "calendar.yaml", CLOSED)
+        while not isinstance(edit := await asyncio.wait_for(province.edits.get(), SEEN_WITHIN_S), Swapped):
+            pass
+
+    assert isinstance(refused, Refused | Unwatched)
+    assert edit.after.key == "borgo"
+    province.assert_others_untouched("borgo")
 
 
 def test_three_hundred_towns_are_read_by_several_processes_as_by_one(
