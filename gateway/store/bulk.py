@@ -452,7 +452,7 @@ class PostgresBulk:
             if isinstance(error, asyncpg.LockNotAvailableError):
                 fault = StoreBusyError
             raise fault(f"{self.where}: the database failed ({about}); nothing of this part was kept") from error
-        except (asyncpg.InterfaceError, OSError, TimeoutError, TypeError, ValueError) as error:
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TypeError, ValueError) as error:
             raise StoreFaultError(
                 f"{self.where}: the database failed ({type(error).__name__}); nothing of this part was kept"
             ) from error
