@@ -144,6 +144,7 @@ class ServiceCalendar:
     )
     _cutoff_on: Mapping[tuple[str | None, date], CutoffOverride] = field(init=False, repr=False, compare=False)
     _last_day: date = field(init=False, repr=False, compare=False)
+    _classes_of: Mapping[str, tuple[ClassGroup, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for contradiction in contradictions(self.exceptions):
@@ -159,11 +160,24 @@ class ServiceCalendar:
         object.__setattr__(self, "_exception_on", by_scope)
         object.__setattr__(self, "_cutoff_on", {(each.school, each.day): each for each in self.cutoffs})
         object.__setattr__(self, "_last_day", max(ends))
+        # Asked for each day of each school: a city has a thousand class groups, and a school a few of them.
+        classes_of: dict[str, list[ClassGroup]] = {}
+        for group in sorted(self.classes.values(), key=lambda group: group.name):
+            classes_of.setdefault(group.school, []).append(group)
+        object.__setattr__(self, "_classes_of", {school: tuple(groups) for school, groups in classes_of.items()})
 
     @property
     def last_day(self) -> date:
         """The last date on which anybody could be served."""
         return self._last_day
+
+    def classes_of(self, school: str) -> tuple[ClassGroup, ...]:
+        """A school's class groups, in the order of their names."""
+        return self._classes_of.get(school, ())
+
+    def serves(self, school: str, day: date) -> bool:
+        """Whether any class group of the school is served on `day`."""
+        return any(self.is_served(group, day) for group in self.classes_of(school))
 
     def school_year(self, school: str) -> Period:
         """The school's own service period where it has one, else the municipality's."""

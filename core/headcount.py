@@ -125,13 +125,7 @@ class Closing:
 
 def served_classes(calendar: ServiceCalendar, school: str, day: date) -> tuple[str, ...]:
     """The class groups of `school` that are served on `day`, in the order of their names."""
-    return tuple(
-        sorted(
-            group.name
-            for group in calendar.classes.values()
-            if group.school == school and calendar.is_served(group, day)
-        )
-    )
+    return tuple(group.name for group in calendar.classes_of(school) if calendar.is_served(group, day))
 
 
 def count_meals(

@@ -38,7 +38,7 @@ def due_closings(
         day = max(min(after, today) + ONE_DAY, calendar.local(since).date(), today - DAYS_BACK_MAX * ONE_DAY)
         while day <= today:
             cutoff = calendar.cutoff(school, day)
-            if since < cutoff and at.is_past(cutoff) and served_classes(calendar, school, day):
+            if since < cutoff and at.is_past(cutoff) and calendar.serves(school, day):
                 found.setdefault((cutoff, day), []).append(school)
             day += ONE_DAY
     return _in_order(found)
@@ -48,7 +48,7 @@ def closings_of(calendar: ServiceCalendar, day: date) -> tuple[Due, ...]:
     """All closings of one day, in their order, whether or not they are due or made."""
     found: dict[tuple[datetime, date], list[str]] = {}
     for school in sorted(calendar.schools):
-        if served_classes(calendar, school, day):
+        if calendar.serves(school, day):
             found.setdefault((calendar.cutoff(school, day), day), []).append(school)
     return _in_order(found)
 
@@ -64,7 +64,7 @@ def next_cutoff(calendar: ServiceCalendar, at: Reading) -> datetime | None:
         cutoffs = [
             cutoff
             for school in calendar.schools
-            if not at.is_past(cutoff := calendar.cutoff(school, day)) and served_classes(calendar, school, day)
+            if not at.is_past(cutoff := calendar.cutoff(school, day)) and calendar.serves(school, day)
         ]
         if cutoffs:
             return min(cutoffs)
