@@ -409,6 +409,8 @@ class PostgresWriter:
         # Where requests wait, how many of its transactions run at once, and how each is run.
         self._running = {id(queue): 0 for queue in (self._shared, self._held, self._alone, self._log)}
         self._busy: set[int] = set()
+        # The municipalities that a transaction waits for.
+        self._waited_for: set[int | None] = set()
         self._accepted: set[_Request[Any]] = set()
         # Who waits until some of these have ended.
         self._settling: list[tuple[set[_Request[Any]], asyncio.Future[None]]] = []
@@ -576,8 +578,9 @@ class PostgresWriter:
         run: Callable[[list[_Request[Any]]], Awaitable[None]],
     ) -> None:
         while queue and self._running[id(queue)] < most:
-            # Shared out among the transactions that may run: one of them is decided while another is synced.
-            fair = -(-len(queue) // (most - self._running[id(queue)]))
+            # Shared out among the transactions that may run: one of them is decided while another is synced. Those that wait
+            # for a town go together.
+            fair = group_max if queue is self._held else -(-len(queue) // (most - self._running[id(queue)]))
             group = self._take(queue, min(fair, group_max))
             if not group:
                 return
@@ -599,8 +602,10 @@ class PostgresWriter:
                 self._held.append(request)
                 request.queue = self._held
                 continue
-            # Of those that wait for a town, a transaction waits for one.
-            is_elsewhere = queue is self._held and bool(group) and group[0].municipality != request.municipality
+            # A transaction waits for one town, and no two for the same.
+            is_elsewhere = queue is self._held and (
+                request.municipality != group[0].municipality if group else request.municipality in self._waited_for
+            )
             if is_elsewhere or not waited_for.isdisjoint(request.keys):
                 passed.append(request)
             else:
@@ -610,6 +615,8 @@ class PostgresWriter:
         queue.extendleft(reversed(passed))
         for request in group:
             self._busy |= request.keys
+        if queue is self._held:
+            self._waited_for |= {request.municipality for request in group}
         return group
 
     async def _see_through(
@@ -630,6 +637,8 @@ class PostgresWriter:
                 raise
         finally:
             self._busy.difference_update(taken)
+            if queue is self._held:
+                self._waited_for.difference_update(request.municipality for request in group)
             self._running[id(queue)] -= 1
             self._start_soon()
 

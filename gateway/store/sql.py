@@ -255,7 +255,11 @@ class SqlStore:
 
     async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
         towns = {event.town for event in events if event.town is not None}
-        ids = {town: await self.write_in(town, lambda _, municipality: municipality, NOTHING) for town in towns}
+        ids = {
+            town: await self.municipality(town)
+            or await self.write_in(town, lambda _, municipality: municipality, NOTHING)
+            for town in towns
+        }
         values = [rows.call_event_values(None if each.town is None else ids[each.town], each) for each in events]
 
         for start in range(0, len(values), CALL_EVENTS_BATCH):

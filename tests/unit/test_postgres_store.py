@@ -25,6 +25,7 @@ from core.window import Channel
 from gateway.store import postgres as adapter
 from gateway.store.engine import copy_store, located, open_store
 from gateway.store.port import (
+    NewCallEvent,
     Reach,
     StoreBusyError,
     StoreClosedError,
@@ -38,7 +39,7 @@ from gateway.store.sql import INSERT_SETTING, SELECT_ALL_PUPILS, SqlStore
 from gateway.store.tables import SCHEMA, metadata
 from tests.contract.test_closings import close
 from tests.postgres import Cluster, running
-from tests.store_people import DAY, HASHER, add, cancel, enrolled, guardian, history, no_pin, people, pupil
+from tests.store_people import DAY, EVENING, HASHER, add, cancel, enrolled, guardian, history, no_pin, people, pupil
 from tests.towns import at
 from tests.towns import town as rules
 
@@ -273,6 +274,42 @@ async def test_a_town_that_somebody_has_to_himself_keeps_no_other_waiting(
     await held.rollback()
     await asyncio.gather(*waiting)
     assert len(await history(here, anna.id)) == 20
+
+
+async def test_many_requests_of_a_held_town_leave_room_for_those_of_another(
+    store: SqlStore, raw: asyncpg.Connection, postgres_url: str
+) -> None:
+    pupils = await enrolled(
+        store.at(TOWN), people((guardian(),), *(pupil(f"{60001 + number}", 0) for number in range(30)))
+    )
+    elsewhere, _ = await enrolled(store.at("montelago"))
+    another = await asyncpg.connect(postgres_url)
+    held, shortly_held = await hold(raw, store, TOWN), await hold(another, store, "montelago")
+
+    waiting = [asyncio.create_task(add(store.at(TOWN), cancel(each.id))) for each in pupils]
+    await waits_for_a_lock(another)
+    asked = asyncio.create_task(add(store.at("montelago"), cancel(elsewhere.id)))
+    await asyncio.sleep(0.1)
+    await shortly_held.rollback()
+    await asked
+    are_done = [each.done() for each in waiting]
+    await held.rollback()
+    await asyncio.gather(*waiting)
+
+    assert not any(are_done)
+    await another.close()
+
+
+async def test_the_call_log_does_not_wait_for_a_town_that_somebody_has_to_himself(
+    store: SqlStore, raw: asyncpg.Connection
+) -> None:
+    await enrolled(store.at(TOWN))
+    held = await hold(raw, store, TOWN)
+
+    await store.add_call_events([NewCallEvent("call-1", EVENING.midpoint, "ringing", TOWN)])
+    await held.rollback()
+
+    assert [each.event for each in await store.call_events()] == ["ringing"]
 
 
 async def test_a_town_that_is_held_too_long_is_named_as_the_reason(
