@@ -255,11 +255,10 @@ class SqlStore:
 
     async def add_call_events(self, events: Sequence[NewCallEvent]) -> None:
         towns = {event.town for event in events if event.town is not None}
-        ids = {
-            town: await self.municipality(town)
-            or await self.write_in(town, lambda _, municipality: municipality, NOTHING)
-            for town in towns
-        }
+        ids: dict[str, int] = {}
+        for town in towns:
+            known = await self.municipality(town)
+            ids[town] = known or await self.write_in(town, lambda _, municipality: municipality, NOTHING)
         values = [rows.call_event_values(None if each.town is None else ids[each.town], each) for each in events]
 
         for start in range(0, len(values), CALL_EVENTS_BATCH):
