@@ -107,7 +107,10 @@ class SmtpDelivery:
         settings = self._settings
         context = None
         if settings.security != "none":
-            context = ssl.create_default_context(cafile=settings.ca_file)
+            try:
+                context = ssl.create_default_context(cafile=settings.ca_file)
+            except OSError as error:
+                raise _unreadable(settings.ca_file, error, "the certificates of mail.ca_file") from error
         return aiosmtplib.SMTP(
             hostname=self._host,
             port=settings.port,
@@ -120,9 +123,8 @@ class SmtpDelivery:
     def _password(self) -> str:
         try:
             return self._password_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            why = f"{self._password_file}: cannot be read ({error.strerror}); expected the password of mail.user"
-            raise NoServerError(why) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(self._password_file, error, "the password of mail.user, in UTF-8") from error
 
     def _told(self, fault: Exception) -> str:
         where = f"{self._host}:{self._settings.port}"
@@ -131,6 +133,11 @@ class SmtpDelivery:
                 return f"{where}: {code} {message}"
             case _:
                 return f"{where}: {type(fault).__name__}: {fault}"
+
+
+def _unreadable(file: Path | None, error: Exception, expected: str) -> NoServerError:
+    why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return NoServerError(f"{file}: cannot be read ({why}); expected {expected}")
 
 
 class FolderDelivery:

@@ -379,6 +379,24 @@ async def test_a_wrong_password_lets_every_order_wait_and_says_so(
     assert "mail.password: cannot be read" in (health or "")
 
 
+async def test_a_file_of_the_mail_settings_that_cannot_be_used_is_named(
+    server: MailServer, store: MemoryStore, clock: Clock, tmp_path: Path
+) -> None:
+    (tmp_path / "mail.password").write_bytes(b"\xff\xfe")
+    message = await closed(store, closing())
+    faults = {}
+
+    for settings in ({"user": USER}, {"security": "tls", "ca_file": tmp_path / "nowhere.pem"}):
+        async with working(store, by(server, tmp_path, **settings), clock):
+            tries = len(faults) + 1
+            waiting = await noted(store, message.id, lambda each, tries=tries: failed(tries, clock)(each))
+        faults[next(iter(settings))] = waiting.fault or ""
+        clock.move(PROBE_MOST + AGAIN_MOST)
+
+    assert f"{tmp_path}/mail.password: cannot be read" in faults["user"]
+    assert f"{tmp_path}/nowhere.pem: cannot be read" in faults["security"]
+
+
 async def test_without_a_mail_server_orders_wait_untouched_and_health_says_what_to_configure(
     store: MemoryStore, clock: Clock
 ) -> None:
