@@ -258,7 +258,9 @@ class SqlStore:
         ids: dict[str, int] = {}
         for town in towns:
             known = await self.municipality(town)
-            ids[town] = known or await self.write_in(town, lambda _, municipality: municipality, NOTHING)
+            if known is None:
+                known = await self.write_in(town, lambda _, municipality: municipality, NOTHING)
+            ids[town] = known
         values = [rows.call_event_values(None if each.town is None else ids[each.town], each) for each in events]
 
         for start in range(0, len(values), CALL_EVENTS_BATCH):
