@@ -25,8 +25,9 @@ from sqlalchemy import Table as Table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from gateway.store.engine import database_path, open_store
+from gateway.store.engine import database_path, open_store, postgres_address
 from gateway.store.port import StoreBusyError, StoreError, StoreFaultError, StoreSetupError
+from gateway.store.postgres import Address
 from gateway.store.sqlite import connect
 from gateway.store.tables import Instant, metadata, settings
 
@@ -97,8 +98,9 @@ async def open_bulk(url: str, *, makes: bool = False) -> AsyncIterator[Bulk]:
             await store.migrate()
         finally:
             await store.close()
-    if is_postgres(url):
-        async with _open_postgres(url) as postgres:
+    address = postgres_address(url)
+    if address is not None:
+        async with _open_postgres(address) as postgres:
             yield postgres
     else:
         path = database_path(url)
@@ -109,10 +111,7 @@ async def open_bulk(url: str, *, makes: bool = False) -> AsyncIterator[Bulk]:
 
 
 def is_postgres(url: str) -> bool:
-    try:
-        return make_url(url).get_backend_name() == "postgresql"
-    except ArgumentError:
-        return False
+    return postgres_address(url) is not None
 
 
 def shown_url(url: str) -> str:
@@ -459,11 +458,11 @@ class PostgresBulk:
 
 
 @asynccontextmanager
-async def _open_postgres(url: str) -> AsyncIterator[PostgresBulk]:
-    where = shown_url(url)
+async def _open_postgres(address: Address) -> AsyncIterator[PostgresBulk]:
+    where = address.shown
     try:
         connection = await asyncpg.connect(
-            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
+            address.url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=STATEMENT_TIMEOUT_S,
             server_settings={

@@ -160,6 +160,19 @@ async def test_a_copied_installation_goes_on_with_ids_of_its_own(source: str, ta
     await store.close()
 
 
+async def test_a_server_may_be_named_in_every_way_that_a_gateway_takes(source: str, postgres: Cluster) -> None:
+    async with open_bulk(source, makes=True):
+        pass
+    url = postgres.database(migrated=False)
+
+    for scheme in ("postgres", "postgresql+asyncpg"):
+        await copy(source, url.replace("postgresql", scheme))
+
+    async with open_bulk(url) as target:
+        assert await target.count(settings) == 1
+    postgres.drop(url)
+
+
 async def test_an_installation_that_has_only_its_tables_is_copied_as_such(source: str, target: str) -> None:
     async with open_bulk(source, makes=True):
         pass
