@@ -426,13 +426,15 @@ class SqliteReaders:
                 try:
                     if connection is None:
                         connection = await self._open()
-                    if len(prepared) > 1:
-                        await connection.execute_fetchall("BEGIN")
                     try:
+                        if len(prepared) > 1:
+                            await connection.execute_fetchall("BEGIN")
                         found = [await connection.execute_fetchall(each.sql, each.bind(put)) for each, put in prepared]
                     finally:
-                        if connection.in_transaction:
-                            await connection.execute_fetchall("ROLLBACK")
+                        # Also where nothing seems to have begun: the thread of a read that was given up may not be so far yet.
+                        if len(prepared) > 1:
+                            with suppress(sqlite3.OperationalError):
+                                await connection.execute_fetchall("ROLLBACK")
                 finally:
                     self._free.put_nowait(connection)
         except TimeoutError as error:

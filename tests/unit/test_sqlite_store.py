@@ -331,6 +331,20 @@ async def test_a_read_that_takes_too_long_is_given_up_and_the_reader_goes_on(
     assert await store.get_setting("key") == "value"
 
 
+async def test_who_goes_while_a_roll_is_read_leaves_no_transaction_behind(store: SqlStore) -> None:
+    town = store.at("roccachiara")
+    await enrolled(town)
+    roll = await town.roll("primaria", DAY, ())
+
+    gone = asyncio.create_task(town.roll("primaria", DAY, ()))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+
+    assert gone.cancelled()
+    assert await town.roll("primaria", DAY, ()) == roll
+
+
 async def test_many_readers_at_once_all_get_their_answer(store: SqlStore) -> None:
     await store.set_setting("key", "value")
     cancelled = [asyncio.create_task(store.get_setting("key")) for _ in range(20)]
@@ -631,7 +645,9 @@ async def test_a_database_that_was_not_migrated_says_so(path: Path) -> None:
     "url", ["mensa.db", "sqlite://", "sqlite:///:memory:", "mysql://mensa:secret@db/mensa", "sqlite:///a?mode=ro"]
 )
 async def test_a_url_that_is_no_database_is_refused(url: str) -> None:
-    with pytest.raises(StoreSetupError, match="expected sqlite:///PATH or postgresql://.*; no store was opened") as said:
+    with pytest.raises(
+        StoreSetupError, match=r"expected sqlite:///PATH or postgresql://.*; no store was opened"
+    ) as said:
         await open_store(url)
 
     assert "secret" not in str(said.value)
