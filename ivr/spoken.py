@@ -106,9 +106,9 @@ def _italian_number(value: int) -> str:
         return stem + ("tré" if unit == 3 else low[unit])
     if value >= 1000:
         thousands, rest = divmod(value, 1000)
-        return ("mille" if thousands == 1 else f"{_italian_number(thousands)}mila") + (
-            _italian_number(rest) if rest else ""
-        )
+        # Ventitremila: the stress has moved on, and the accent goes with it.
+        head = "mille" if thousands == 1 else f"{_italian_number(thousands).replace('é', 'e')}mila"
+        return head + ("" if not rest else "tré" if rest == 3 else _italian_number(rest))
     hundreds, rest = divmod(value, 100)
     head = ("" if hundreds == 1 else low[hundreds]) + "cento"
     if rest == 0:

@@ -3,7 +3,7 @@
 A message shows codes and schools; a PIN is not shown.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from core.people import Cooks, NewCook, UserCode
@@ -56,20 +56,21 @@ def parse_cooks(
         return (*mistakes, Mistake(file, 1, 1, f"there is no header row; expected {','.join(COLUMNS)}"))
     names = columns(file, header, COLUMNS, REQUIRED_COLUMNS, mistakes)
     cooks: dict[UserCode, NewCook] = {}
+    pupils = frozenset(taken)
     for row in found if names is not None else ():
         if len(row) != len(header):
             message = f"the row has {len(row)} fields; expected {len(header)}, as the header has"
             mistakes.append(Mistake(file, row[0].line, row[0].column, message))
             continue
         cells = {each.text: cell for each, cell in zip(header, row, strict=True)}
-        cook, wrong = _cook(file, row, cells, rules, {*taken, *cooks})
+        cook, wrong = _cook(file, row, cells, rules, lambda code: code in pupils or code in cooks)
         mistakes += wrong
         cooks[cook.code] = cook
     return tuple(sorted(set(mistakes))) if mistakes else Cooks(tuple(cooks.values()))
 
 
 def _cook(
-    file: Path, row: Row, cells: Mapping[str, Field], rules: PeopleRules, taken: Collection[UserCode]
+    file: Path, row: Row, cells: Mapping[str, Field], rules: PeopleRules, is_taken: Callable[[UserCode], bool]
 ) -> tuple[NewCook, list[Mistake]]:
     mistakes: list[Mistake] = []
 
@@ -83,7 +84,7 @@ def _cook(
     code, pin, language = UserCode(text("code")), text("pin"), text("language")
     if not _is_digits(code, rules.user_code_digits):
         wrong("code", f"{shown(code) if code else 'nothing'}; expected {rules.user_code_digits or 'only'} digits")
-    elif code in taken:
+    elif is_taken(code):
         wrong("code", f"{shown(code)} is a pupil's or another cook's; expected a code of this cook alone")
     if pin and not _is_digits(pin, rules.pin_digits):
         wrong("pin", f"{len(pin)} characters; expected {rules.pin_digits} digits")

@@ -60,3 +60,12 @@ def test_a_file_that_is_no_table_of_cooks_says_why(text: str, expected: list[str
     found = parsed(text)
 
     assert (found if isinstance(found, list) else []) == expected
+
+
+def test_a_mistaken_file_of_thousands_of_rows_is_read_row_by_row_and_not_each_against_all() -> None:
+    text = "code\n" + "".join(f"{code}\n" for code in range(50_002, 99_999))
+
+    found = parsed(text)
+
+    assert isinstance(found, Cooks)
+    assert len(found.cooks) == 49_997

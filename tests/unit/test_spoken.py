@@ -171,6 +171,7 @@ def test_english_times_say_which_half_of_the_day(at: time, written: str, spoken:
         ("it", 1001, "milleuno"),
         ("it", 2312, "duemilatrecentododici"),
         ("it", 21_000, "ventunomila"),
+        ("it", 103_003, "centotremilatré"),
         ("en", 0, "zero"),
         ("en", 13, "thirteen"),
         ("en", 40, "forty"),
