@@ -105,13 +105,13 @@ class MailSettings(Section):
     port: Port = Field(587, description="Usual are 587 with starttls, 465 with tls, 25 with none")
     security: Literal["none", "starttls", "tls"] = "starttls"
     ca_file: Path | None = Field(
-        None, description="The certificate that the server's is signed with, where this machine does not know it"
+        None, description="The server's own authority, where this machine does not know it; relative as the database's"
     )
     sender: MailAddress | None = Field(None, description="Whom the orders come from, as mensa@example.org")
     user: Word | None = Field(None, description="Without it nobody signs in")
     password_file: Path = Field(Path("mail.password"), description="Relative to the folder of secrets")
     # A greylisting or overloaded server answers within half a minute; RFC 5321's minutes would hold up the next order.
-    timeout_s: float = Field(30, gt=0, le=120, description="How long one answer of the server may take")
+    timeout_s: float = Field(30, gt=0, le=60, description="How long one answer of the server may take")
     # Mail servers slow down who comes with more connections at once.
     together: int = Field(4, ge=1, le=50, description="Orders at once")
     folder: Path | None = Field(
@@ -122,6 +122,8 @@ class MailSettings(Section):
     def _has_a_sender(self) -> "MailSettings":
         if self.host is not None and self.sender is None:
             raise ValueError("there is a host and no sender; expected sender: an address that the server lets us use")
+        if self.user is not None and self.security == "none":
+            raise ValueError("user would sign in over a line that anybody can read; expected security: starttls or tls")
         return self
 
 

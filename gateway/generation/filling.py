@@ -133,7 +133,7 @@ async def _begin(bulk: Bulk, plan: Plan, hasher: KeyedHasher) -> bool:
     schema = await bulk.schema()
     if schema != SCHEMA:
         raise GenerationRefusedError(
-            f"{bulk.where}: its schema is {schema}; expected {SCHEMA} of this version; nothing was generated"
+            f"{bulk.where}: its schema is {schema}; expected {SCHEMA} of this version; no row was added"
         )
     key, value = names(settings).index("key"), names(settings).index("value")
     said: Mapping[str, str] = {row[key]: row[value] for row in await bulk.rows(settings, None, SETTINGS_MAX)}
@@ -143,18 +143,18 @@ async def _begin(bulk: Bulk, plan: Plan, hasher: KeyedHasher) -> bool:
             if said.get(setting) != expected:
                 raise GenerationRefusedError(
                     f"{bulk.where}: the database was begun with another {setting} ({said.get(setting)}); expected {expected}, "
-                    "or a new database; nothing was generated"
+                    "or a new database; no row was added"
                 )
         return FILLING not in said
     if said:
         raise GenerationRefusedError(
             f"{bulk.where}: the database is an installation's ({', '.join(sorted(said)[:3])} are set); expected a new one; "
-            "nothing was generated"
+            "no row was added"
         )
     for table in tables_in_order():
         if await bulk.last_key(table) is not None:
             raise GenerationRefusedError(
-                f"{bulk.where}: the table {table.name} has rows already; expected a new database; nothing was generated"
+                f"{bulk.where}: the table {table.name} has rows already; expected a new database; no row was added"
             )
     await bulk.add([], {**ours, FILLING: MARKER})
     return False

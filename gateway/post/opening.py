@@ -28,5 +28,6 @@ async def delivery_of(house: Installation) -> Delivery | None:
     if settings.folder is not None:
         return FolderDelivery(here / settings.folder, sender)
     if settings.host is not None:
-        return SmtpDelivery(settings, secrets_folder(house.configuration))
+        ca_file = None if settings.ca_file is None else here / settings.ca_file
+        return SmtpDelivery(settings.model_copy(update={"ca_file": ca_file}), secrets_folder(house.configuration))
     return None

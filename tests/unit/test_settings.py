@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.files.load import load_settings
-from gateway.settings import Settings
+from gateway.settings import MailSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +81,12 @@ def test_an_environment_that_is_no_json_is_a_mistake_too(tmp_path: Path, monkeyp
 
     assert mistake.startswith("(environment):1:1: ")
     assert "agi" in mistake
+
+
+def test_a_password_is_not_sent_over_a_line_that_anybody_can_read() -> None:
+    values = {"host": "smtp.example.org", "sender": "mensa@example.org", "user": "mensa"}
+
+    with pytest.raises(ValidationError, match="expected security: starttls or tls"):
+        MailSettings(security="none", **values)
+
+    assert MailSettings(**values).security == "starttls"
