@@ -200,7 +200,7 @@ def _results(found: dict[int, Rushed]) -> Iterator[Result]:
         best, beside = rushed.highest, rushed.catching_up
         yield Result(
             "rush",
-            f"a change in whole calls, p99, {on} at the highest rate that holds {CHANGE_P99_MAX_S * 1e3:.0f} ms",
+            f"a change in whole calls, p99, {on} at the highest rate that holds {CHANGE_P99_MAX_S * 1e3:.0f} ms, tried once",
             "the same of one call after the other",
             best.change_p99_s * 1e3,
             _p99(rushed.alone_s) * 1e3,
@@ -211,7 +211,7 @@ def _results(found: dict[int, Rushed]) -> Iterator[Result]:
         )
         yield Result(
             "catch-up",
-            f"a change in whole calls, p99, {on} at half that rate while missed days are closed",
+            f"a change in whole calls, p99, {on} at half that rate while missed days are closed, tried once",
             "about the same rate without closings",
             beside.change_p99_s * 1e3,
             rushed.half.change_p99_s * 1e3,
