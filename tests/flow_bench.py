@@ -42,7 +42,9 @@ class FlowBench:
         self.prepare(town)
         self._fresh = {id(line): (town, len(_all_changes(town)))}
         keys = iter(range(1000))
-        desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, self.clock, lambda: f"key-{next(keys)}")
+        desks = Desks(
+            town.desks.booking, town.desks.access, town.desks.kitchen, self.clock, lambda: f"key-{next(keys)}"
+        )
         return await parents_line(line, SilentJournal(), greeting_of(town.municipality), desks, self.caller, "call-1")
 
     def changes_of(self, call: Explored) -> Sequence[Change]:

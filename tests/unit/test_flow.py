@@ -43,7 +43,9 @@ def test_a_code_and_pin_never_reach_the_journal_not_even_keyed_out_of_habit_at_a
 
 def test_a_fault_that_stored_nothing_leaves_the_earlier_receipt_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     town = OPEN_TOWN("esempio")
-    desks = Desks(town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(EVENING), iter("abcdef").__next__)
+    desks = Desks(
+        town.desks.booking, town.desks.access, town.desks.kitchen, FixedClock(EVENING), iter("abcdef").__next__
+    )
     line = ScriptedLine(("1", "1", "3", "1", "1"))
     act_as_it_is = BookingDesk.act
     calls = 0
