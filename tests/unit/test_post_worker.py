@@ -1,6 +1,7 @@
 """The post at work: from the outbox to a real mail server, whatever that does."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -332,23 +333,32 @@ async def test_a_server_that_stalls_over_one_order_holds_up_no_other(
     assert "Timeout" in (stalled.fault or "")
 
 
-@pytest.mark.parametrize("security", ["starttls", "tls"])
-async def test_mail_goes_over_tls_with_user_and_password(
-    store: MemoryStore, clock: Clock, tmp_path: Path, security: str
-) -> None:
+@contextlib.asynccontextmanager
+async def in_tls(folder: Path, security: str) -> AsyncIterator[MailServer]:
+    """A mail server that wants a user and a password over TLS; its authority stands in `ca.pem`."""
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     server = MailServer(tls, begins_in_tls=security == "tls", must_sign_in=True)
     await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_mail_goes_over_tls_with_user_and_password(
+    store: MemoryStore, clock: Clock, tmp_path: Path, security: str
+) -> None:
     (tmp_path / "mail.password").write_text(PASSWORD + "\n")
     await closed(store, closing())
-    delivery = by(server, tmp_path, security=security, ca_file=tmp_path / "ca.pem", user=USER)
 
-    async with working(store, delivery, clock):
-        await server.received(1)
-    await server.stop()
+    async with in_tls(tmp_path, security) as server:
+        delivery = by(server, tmp_path, security=security, ca_file=tmp_path / "ca.pem", user=USER)
+        async with working(store, delivery, clock):
+            await server.received(1)
 
     assert server.recipients == [KITCHEN]
 
@@ -367,34 +377,38 @@ async def test_a_server_without_tls_or_with_an_unknown_certificate_gets_no_order
 
 
 async def test_a_wrong_password_lets_every_order_wait_and_says_so(
-    server: MailServer, store: MemoryStore, clock: Clock, tmp_path: Path
+    store: MemoryStore, clock: Clock, tmp_path: Path
 ) -> None:
     message = await closed(store, closing())
 
-    async with working(store, by(server, tmp_path, user=USER), clock) as post:
-        waiting = await noted(store, message.id, failed(1, clock))
-        health = post.wrong(True)
+    async with in_tls(tmp_path, "starttls") as server:
+        delivery = by(server, tmp_path, security="starttls", ca_file=tmp_path / "ca.pem", user=USER)
+        async with working(store, delivery, clock) as post:
+            waiting = await noted(store, message.id, failed(1, clock))
+            health = post.wrong(True)
 
     assert waiting.state is MessageState.WAITING
     assert "mail.password: cannot be read" in (health or "")
 
 
 async def test_a_file_of_the_mail_settings_that_cannot_be_used_is_named(
-    server: MailServer, store: MemoryStore, clock: Clock, tmp_path: Path
+    store: MemoryStore, clock: Clock, tmp_path: Path
 ) -> None:
     (tmp_path / "mail.password").write_bytes(b"\xff\xfe")
     message = await closed(store, closing())
-    faults = {}
+    faults = []
 
-    for settings in ({"user": USER}, {"security": "tls", "ca_file": tmp_path / "nowhere.pem"}):
-        async with working(store, by(server, tmp_path, **settings), clock):
-            tries = len(faults) + 1
-            waiting = await noted(store, message.id, lambda each, tries=tries: failed(tries, clock)(each))
-        faults[next(iter(settings))] = waiting.fault or ""
-        clock.move(PROBE_MOST + AGAIN_MOST)
+    async with in_tls(tmp_path, "starttls") as server:
+        for authority in ("ca.pem", "nowhere.pem"):
+            delivery = by(server, tmp_path, security="starttls", ca_file=tmp_path / authority, user=USER)
+            async with working(store, delivery, clock):
+                tries = len(faults) + 1
+                waiting = await noted(store, message.id, lambda each, tries=tries: failed(tries, clock)(each))
+            faults.append(waiting.fault or "")
+            clock.move(PROBE_MOST + AGAIN_MOST)
 
-    assert f"{tmp_path}/mail.password: cannot be read" in faults["user"]
-    assert f"{tmp_path}/nowhere.pem: cannot be read" in faults["security"]
+    assert f"{tmp_path}/mail.password: cannot be read" in faults[0]
+    assert f"{tmp_path}/nowhere.pem: cannot be read" in faults[1]
 
 
 async def test_without_a_mail_server_orders_wait_untouched_and_health_says_what_to_configure(
