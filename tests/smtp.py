@@ -52,7 +52,7 @@ class MailServer:
         self._stopped.set()
         if self._server is not None:
             self._server.close()
-        for transport in self._open:
+        for transport in tuple(self._open):
             transport.abort()  # type: ignore[attr-defined]  # of a socket, which has it
         self._open.clear()
 
@@ -79,13 +79,21 @@ class MailServer:
             authenticator=_authenticated,
             auth_required=self._must_sign_in,
         )
-        made = server.connection_made
+        made, lost = server.connection_made, server.connection_lost
+        mine: list[asyncio.BaseTransport] = []
 
         def connection_made(transport: asyncio.BaseTransport) -> None:
+            mine.append(transport)
             self._open.add(transport)
             made(transport)
 
+        def connection_lost(error: Exception | None) -> None:
+            # A TLS connection that has ended cannot be ended again.
+            self._open.difference_update(mine)
+            lost(error)
+
         server.connection_made = connection_made  # type: ignore[method-assign]
+        server.connection_lost = connection_lost  # type: ignore[method-assign]
         return server
 
     # What aiosmtpd asks its handler
