@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import aiosqlite
-from sqlalchemy import Delete, Insert, Select, Update
+from sqlalchemy import Insert, Select
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from gateway.store.port import (
     INSTALLATION,
     Lane,
     Reach,
+    Statement,
     StoreBusyError,
     StoreClosedError,
     StoreConflictError,
@@ -33,6 +34,7 @@ from gateway.store.port import (
     StoreSetupError,
     StoreUnsureError,
 )
+from gateway.store.prepared import Prepared
 
 # How long the write lock may be another process's. An import of ten thousand pupils holds it for two or three seconds.
 LOCK_TIMEOUT_S = 10.0
@@ -62,8 +64,8 @@ CACHE_KIB = 16_000
 FILE_MODE = 0o600
 
 Answer = TypeVar("Answer")
-Statement = Select[Any] | Insert | Update | Delete
-
+# Its way of writing statements.
+_DIALECT = sqlite_dialect()
 
 # Requests that may wait. A full line is a few hundred callers: more changes than this mean that the disk stands still. Of
 # the call log these are batches, a minute's events of a full line; what finds no room is the caller's to keep.
@@ -75,7 +77,7 @@ GROUP_MAX = {Lane.CHANGE: 128, Lane.LOG: 1}
 class Transaction:
     """The writer's transaction as one request sees it: Core statements, run through the driver."""
 
-    def __init__(self, connection: sqlite3.Connection, prepared: dict[Statement, "_Prepared"]) -> None:
+    def __init__(self, connection: sqlite3.Connection, prepared: dict[Statement, Prepared]) -> None:
         self._connection = connection
         self._prepared = prepared
         self._depth = 0
@@ -118,40 +120,11 @@ class Transaction:
         finally:
             self._depth -= 1
 
-    def _prepare(self, statement: Statement, values: Mapping[str, object]) -> "_Prepared":
+    def _prepare(self, statement: Statement, values: Mapping[str, object]) -> Prepared:
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = self._prepared[statement] = _Prepared(statement, list(values))
+            prepared = self._prepared[statement] = Prepared(statement, list(values), _DIALECT)
         return prepared
-
-
-class _Prepared:
-    """A Core statement compiled once: its SQL, and how its values go in and come out."""
-
-    def __init__(self, statement: Statement, names: Sequence[str]) -> None:
-        dialect = sqlite_dialect()
-        compiled = statement.compile(dialect=dialect, column_keys=names)
-        self.sql = str(compiled)
-        self._binds = [
-            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in compiled.positiontup or ()
-        ]
-        # What SQLAlchemy itself puts in, such as the offset that goes with a limit.
-        self._constants = {name: bind.value for name, bind in compiled.binds.items() if name not in names}
-        columns = statement.selected_columns if isinstance(statement, Select) else ()
-        processors = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
-        self._results = [(index, process) for index, process in enumerate(processors) if process is not None]
-
-    def bind(self, values: Mapping[str, object]) -> list[object]:
-        if self._constants:
-            values = {**self._constants, **values}
-        return [values[name] if process is None else process(values[name]) for name, process in self._binds]
-
-    def result(self, row: Sequence[Any]) -> list[Any]:
-        found = list(row)
-        for index, process in self._results:
-            found[index] = process(found[index])
-        return found
 
 
 class _Request(Generic[Answer]):
@@ -188,7 +161,7 @@ class SqliteWriter:
         self._wake = threading.Condition()
         self._is_closing = False
         self._connection: sqlite3.Connection | None = None
-        self._prepared: dict[Statement, _Prepared] = {}
+        self._prepared: dict[Statement, Prepared] = {}
         self._thread = threading.Thread(target=self._run, name=f"store-writer {path.name}", daemon=True)
         self._thread.start()
 
@@ -404,7 +377,7 @@ class SqliteReaders:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._prepared: dict[Statement, _Prepared] = {}
+        self._prepared: dict[Statement, Prepared] = {}
         self._is_closed = False
         self._free: asyncio.LifoQueue[aiosqlite.Connection | None] = asyncio.LifoQueue()
         for _ in range(READERS):
@@ -445,10 +418,10 @@ class SqliteReaders:
             raise StoreFaultError(f"{self._path}: the database could not be read ({error})") from error
         return [[each.result(row) for row in rows] for (each, _), rows in zip(prepared, found, strict=True)]
 
-    def _prepare(self, statement: Statement, values: Mapping[str, object]) -> _Prepared:
+    def _prepare(self, statement: Statement, values: Mapping[str, object]) -> Prepared:
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = self._prepared[statement] = _Prepared(statement, list(values))
+            prepared = self._prepared[statement] = Prepared(statement, list(values), _DIALECT)
         return prepared
 
     async def close(self) -> None:

@@ -4,18 +4,14 @@ Values go to asyncpg by position and in their own types; what a column's type ma
 SQLAlchemy's. Nothing here is sent: see `gateway.store.postgres`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from sqlalchemy import (
     ARRAY,
     BindParameter,
-    ColumnElement,
-    Delete,
-    Insert,
     Select,
     Table,
-    Update,
     bindparam,
     column,
     func,
@@ -28,34 +24,13 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
+from gateway.store.port import Statement
+from gateway.store.prepared import Prepared, Process, Values, bind_process, processed, result_processes
 from gateway.store.tables import metadata
-
-Statement = Select[Any] | Insert | Update | Delete
-Values = Mapping[str, object]
-Process = Callable[[Any], Any]
 
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped
 # Each table's place in an order in which none refers to a later one.
 _PLACES = {table: place for place, table in enumerate(metadata.sorted_tables)}
-
-
-class Prepared:
-    """A statement: its SQL, and how its values go in and come out."""
-
-    def __init__(self, statement: Statement, names: Sequence[str]) -> None:
-        compiled = statement.compile(dialect=_DIALECT, column_keys=names)
-        self.sql = str(compiled)
-        self._binds = [(name, _bind(compiled.binds[name].type)) for name in compiled.positiontup or ()]
-        self._constants = {name: bind.value for name, bind in compiled.binds.items() if name not in names}
-        self._results = _results(statement.selected_columns) if isinstance(statement, Select) else []
-
-    def bind(self, values: Values) -> list[object]:
-        if self._constants:
-            values = {**self._constants, **values}
-        return [values[name] if process is None else process(values[name]) for name, process in self._binds]
-
-    def result(self, row: Iterable[Any]) -> list[Any]:
-        return _processed(list(row), self._results)
 
 
 class PreparedForMany:
@@ -76,8 +51,8 @@ class PreparedForMany:
         found = per_values.lateral("found")
         whole: Select[Any] = select(asked.c.number, *found.c).select_from(asked.join(found, true()))
         self.sql = str(whole.compile(dialect=_DIALECT))
-        self._binds = [(name, _bind(types[name])) for name in names]
-        self._results = _results(statement.selected_columns)
+        self._binds = [(name, bind_process(types[name], _DIALECT)) for name in names]
+        self._results = result_processes(statement.selected_columns, _DIALECT)
 
     def bind(self, values: Sequence[Values]) -> list[list[object]]:
         return [_column(values, name, process) for name, process in self._binds]
@@ -86,7 +61,7 @@ class PreparedForMany:
         """The rows found for each of the values, in their order."""
         found: list[list[list[Any]]] = [[] for _ in range(number_of_values)]
         for number, *row in rows:
-            found[number - 1].append(_processed(row, self._results))
+            found[number - 1].append(processed(row, self._results))
         return found
 
 
@@ -102,7 +77,7 @@ class PreparedInsert:
         )
         statement = insert(table).from_select(list(names), select(*rows.c), include_defaults=False)
         self.sql = str(statement.compile(dialect=_DIALECT))
-        self._binds = [(name, _bind(types[name])) for name in names]
+        self._binds = [(name, bind_process(types[name], _DIALECT)) for name in names]
 
     def bind(self, values: Sequence[Values]) -> list[list[object]]:
         return [_column(values, name, process) for name, process in self._binds]
@@ -120,7 +95,7 @@ class Statements:
         key = (statement, tuple(values))
         prepared = self._one.get(key)
         if prepared is None:
-            prepared = self._one[key] = Prepared(statement, key[1])
+            prepared = self._one[key] = Prepared(statement, key[1], _DIALECT)
         return prepared
 
     def for_many(self, statement: Select[Any], values: Values) -> PreparedForMany:
@@ -187,21 +162,6 @@ class Pending:
 
     def clear(self) -> None:
         self._parts.clear()
-
-
-def _bind(type_: TypeEngine[Any]) -> Process | None:
-    return type_.dialect_impl(_DIALECT).bind_processor(_DIALECT)
-
-
-def _results(columns: Iterable[ColumnElement[Any]]) -> list[tuple[int, Process]]:
-    processes = [each.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) for each in columns]
-    return [(index, process) for index, process in enumerate(processes) if process is not None]
-
-
-def _processed(row: list[Any], results: Sequence[tuple[int, Process]]) -> list[Any]:
-    for index, process in results:
-        row[index] = process(row[index])
-    return row
 
 
 def _column(values: Sequence[Values], name: str, process: Process | None) -> list[object]:
