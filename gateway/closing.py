@@ -39,8 +39,6 @@ LOOKS_S = 0.005
 # What calls get of the processor between two stretches of looks: thousands of towns that have missed a month are half a minute
 # of looks, in which callers must not be left waiting. At an ordinary cutoff of all of them it is a second in all.
 CALLS_FIRST_S = 0.015
-# Towns of which one transaction says since when they are served; a change that comes meanwhile waits for one.
-CLAIMS_AT_ONCE = 200
 
 
 class Log(Protocol):
@@ -158,11 +156,9 @@ class DayCloser:
             return
         through = await self._store.closed_through()
         now = self._now()
-        for start in range(0, len(new), CLAIMS_AT_ONCE):
-            part = new[start : start + CLAIMS_AT_ONCE]
-            for key, since in (await self._store.closings_since(part, now)).items():
-                self._watched[key] = _Watched(since, dict(through.get(key, {})))
-                self._look(key, now)
+        for key, since in (await self._store.closings_since(new, now)).items():
+            self._watched[key] = _Watched(since, dict(through.get(key, {})))
+            self._look(key, now)
 
     def _look(self, key: str, at: datetime) -> None:
         self._watched[key].look_at = at

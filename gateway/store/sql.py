@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Select, bindparam, delete, distinct, func, insert, select, update
@@ -75,6 +75,8 @@ Answer = TypeVar("Answer")
 
 # What a request has to itself that only wants to know its municipality's id.
 NOTHING = Reach()
+# Towns of which one transaction says since when they are served; a change that comes meanwhile waits for one.
+CLAIMS_AT_ONCE = 200
 # Ids in one statement: a family needs a few, a whole town takes a statement for each so many.
 IDS_PER_STATEMENT = 512
 
@@ -294,9 +296,9 @@ class SqlStore:
         await self._writer.settle()
 
     async def closings_since(self, towns: Sequence[str], at: datetime) -> Mapping[str, datetime]:
-        def claim(transaction: Transaction) -> Mapping[str, datetime]:
+        def claim(transaction: Transaction, part: Sequence[str]) -> Mapping[str, datetime]:
             since: dict[str, datetime] = {}
-            for town in unsaid:
+            for town in part:
                 municipality = _claim_municipality(transaction, town)
                 ((said_meanwhile,),) = transaction.rows(SELECT_CLOSINGS_SINCE, {"id": municipality})
                 if said_meanwhile is None:
@@ -307,8 +309,10 @@ class SqlStore:
         # At every start but a town's first there is nothing to write, and thousands to read.
         said = {key: since for key, since in await self.read(SELECT_ALL_CLOSINGS_SINCE, {}) if since is not None}
         unsaid = [town for town in towns if town not in said]
-        claimed = await self.write(claim, alone="municipalities") if unsaid else {}
-        return {town: claimed.get(town) or said[town] for town in towns}
+        for start in range(0, len(unsaid), CLAIMS_AT_ONCE):
+            part = unsaid[start : start + CLAIMS_AT_ONCE]
+            said |= await self.write(partial(claim, part=part), alone="municipalities")
+        return {town: said[town] for town in towns}
 
     async def closed_through(self) -> Mapping[str, Mapping[str, date]]:
         [[last]] = await self.read(closings.SELECT_LAST_CLOSED_DAY, {})
