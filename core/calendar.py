@@ -103,11 +103,16 @@ class ContradictionError(ValueError):
         self.first, self.second, self.day = first, second, day
 
 
-def days_of(period: Period) -> Iterator[date]:
-    day = period.first
-    while day <= period.last:
+def dates(first: date, last: date) -> Iterator[date]:
+    """The dates from `first` through `last`; none where that is earlier."""
+    day = first
+    while day <= last:
         yield day
         day += ONE_DAY
+
+
+def days_of(period: Period) -> Iterator[date]:
+    return dates(period.first, period.last)
 
 
 def contradictions(exceptions: Iterable[DayException]) -> Iterator[ContradictionError]:
@@ -208,15 +213,17 @@ class ServiceCalendar:
     def service_days(self, group: ClassGroup, first: date, last: date | None = None) -> Iterator[date]:
         """The service days of `group` from `first` through `last`, or through the last the calendar has."""
         end = self.last_day if last is None else min(last, self.last_day)
-        day = first
-        while day <= end:
-            if self.is_served(group, day):
-                yield day
-            day += ONE_DAY
+        return (day for day in dates(first, end) if self.is_served(group, day))
 
     def first_useful_day(self, group: ClassGroup, day: date) -> date | None:
         """The earliest service day from `day` on (R3), None when the school year has none left."""
         return next(self.service_days(group, day), None)
+
+    def first_service_day(self, schools: Iterable[str], day: date) -> date | None:
+        """The earliest date from `day` on on which any of `schools` has service, None when the year has none left."""
+        wanted = tuple(schools)
+        served = (each for each in dates(day, self.last_day) if any(self.serves(school, each) for school in wanted))
+        return next(served, None)
 
     def cutoff_time(self, school: str, day: date) -> time:
         """The local cutoff of `school` on `day`, overrides included (R5); of a school that is gone the town's latest."""

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from itertools import count, islice
 
 from core.access import Actor
-from core.calendar import NONE_CLOSED, ONE_DAY, ClosedDays, DayStatus, Service, ServiceCalendar
+from core.calendar import NONE_CLOSED, ONE_DAY, ClosedDays, DayStatus, Service, ServiceCalendar, dates
 from core.changes import Change, ChangeId, DayPresence, History, Kind, NewChange, Presence, fold, standing
 from core.clock import Reading
 from core.outcomes import (
@@ -510,15 +510,13 @@ def _pupil_days(
     town: Town, pupil: Pupil, changes: Sequence[Change], first: date, last: date, closed: ClosedDays
 ) -> Iterator[PupilDay]:
     """Each day as the calendar has it, or, where it is closed, as it was counted, whatever an edit says since (R24)."""
-    day = first
-    while day <= last:
+    for day in dates(first, last):
         status = town.calendar.status(town.class_group(pupil), day)
         was_counted = closed.counts(pupil.school, pupil.class_group, day)
         if closed.has(pupil.school, day) and was_counted != status.is_served:
             status = DayStatus(Service.SERVED if was_counted else Service.CLOSED)
         held = fold(changes, day) if status.is_served else DayPresence(Presence.NO_SERVICE)
         yield PupilDay(day, status, held.presence, held.change)
-        day += ONE_DAY
 
 
 def _accepted(change: NewChange, taken_back: NewChange | None) -> Outcome:

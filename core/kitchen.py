@@ -1,13 +1,13 @@
 """The kitchen's desk: the count so far, and the day closing that makes it final once, with the order that tells it (R25)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from core.calendar import ONE_DAY, ServiceCalendar
+from core.calendar import ONE_DAY, ServiceCalendar, dates
 from core.clock import Reading
 from core.desk import Town
-from core.headcount import Closing, Headcount, Roll, count_meals, digest_of, served_classes
+from core.headcount import Closing, Headcount, Roll, count_meals, digest_of
 from core.ports import Closings, ClosingState, MessageKind, NewMessage, TownStore
 
 # A gateway that was down for longer than a school year's longest break has no kitchen left that waits for an order.
@@ -35,12 +35,11 @@ def due_closings(
     found: dict[tuple[datetime, date], list[str]] = {}
     for school in sorted(calendar.schools):
         after = closed_through.get(school, date.min)
-        day = max(min(after, today) + ONE_DAY, calendar.local(since).date(), today - DAYS_BACK_MAX * ONE_DAY)
-        while day <= today:
+        first = max(min(after, today) + ONE_DAY, calendar.local(since).date(), today - DAYS_BACK_MAX * ONE_DAY)
+        for day in dates(first, today):
             cutoff = calendar.cutoff(school, day)
             if since < cutoff and at.is_past(cutoff) and calendar.serves(school, day):
                 found.setdefault((cutoff, day), []).append(school)
-            day += ONE_DAY
     return _in_order(found)
 
 
@@ -60,7 +59,7 @@ def _in_order(schools: Mapping[tuple[datetime, date], Sequence[str]]) -> tuple[D
 def next_cutoff(calendar: ServiceCalendar, at: Reading) -> datetime | None:
     """The next instant (UTC) after which a day may have to be closed; None when the calendar has none left."""
     first = calendar.local(at.earliest).date()
-    for day in _days(first, calendar.last_day):
+    for day in dates(first, calendar.last_day):
         cutoffs = [
             cutoff
             for school in calendar.schools
@@ -69,13 +68,6 @@ def next_cutoff(calendar: ServiceCalendar, at: Reading) -> datetime | None:
         if cutoffs:
             return min(cutoffs)
     return None
-
-
-def _days(first: date, last: date) -> Iterator[date]:
-    day = first
-    while day <= last:
-        yield day
-        day += ONE_DAY
 
 
 class NotDueError(Exception):
@@ -110,7 +102,7 @@ class KitchenDesk:
             raise NotDueError(f"{self._municipality} {due.day}: the cutoff {due.cutoff} has not surely passed at {at}")
         for school in due.schools:
             # Closed all the same, the day could not be changed until its new cutoff, or not come back with no meals.
-            if calendar.cutoff(school, due.day) != due.cutoff or not served_classes(calendar, school, due.day):
+            if calendar.cutoff(school, due.day) != due.cutoff or not calendar.serves(school, due.day):
                 raise NotDueError(f"{self._municipality} {due.day}: an edit has moved or taken out the day of {school}")
 
         def decide(state: ClosingState) -> tuple[Closings, tuple[Closing, ...]]:

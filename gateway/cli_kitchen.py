@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from core.calendar import ONE_DAY, ServiceCalendar
+from core.calendar import ServiceCalendar
 from core.changes import Presence
 from core.clock import Reading
-from core.headcount import EATS, Closing, Headcount, MealCount, is_intact, served_classes
+from core.headcount import EATS, Closing, Headcount, MealCount, is_intact
 from gateway.cli_desk import at_the_desk
 from gateway.cli_options import (
     ANSWER_IS_NO,
@@ -102,11 +102,9 @@ def _schools(municipality: Municipality, school: str | None) -> Sequence[str]:
 
 
 def _next_service_day(calendar: ServiceCalendar, schools: Sequence[str], today: date) -> date:
-    day = today
-    while not any(served_classes(calendar, school, day) for school in schools):
-        if day > calendar.last_day:
-            fail(f"--day: no service day is left from {today} on; expected one, such as {calendar.last_day}")
-        day += ONE_DAY
+    day = calendar.first_service_day(schools, today)
+    if day is None:
+        fail(f"--day: no service day is left from {today} on; expected one, such as {calendar.last_day}")
     return day
 
 

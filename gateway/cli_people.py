@@ -54,17 +54,18 @@ def people() -> None:
     """Pupils, guardians and cooks."""
 
 
+LettersOption = Annotated[
+    Path | None,
+    typer.Option("--letters", metavar="FILE", help="A new file for the PINs that are made; they appear nowhere else."),
+]
+
+
 @people_app.command(name="import")
 def import_file(
     file: Annotated[
         Path, typer.Argument(metavar="FILE.csv", help="UTF-8, header row, one row per pupil and guardian.")
     ],
-    letters: Annotated[
-        Path | None,
-        typer.Option(
-            "--letters", metavar="FILE", help="A new file for the PINs that are made; they appear nowhere else."
-        ),
-    ] = None,
+    letters: LettersOption = None,
     clips: Annotated[
         bool, typer.Option(help="Make the clips of first names that have none, which takes a second each.")
     ] = True,
@@ -121,12 +122,7 @@ def import_cooks(
             help="UTF-8, header row code,pin,schools,language; schools parted by blanks, none for all.",
         ),
     ],
-    letters: Annotated[
-        Path | None,
-        typer.Option(
-            "--letters", metavar="FILE", help="A new file for the PINs that are made; they appear nowhere else."
-        ),
-    ] = None,
+    letters: LettersOption = None,
     config: ConfigOption = CONFIG,
     town: TownOption = None,
     as_json: JsonOption = False,

@@ -100,14 +100,7 @@ class KitchenCall:
 
     def _next_day(self, first: date) -> date | None:
         """The first day from `first` on on which any of the cook's schools has service."""
-        calendar, schools = self._town().calendar, {school.key for school in self._schools()}
-        groups = [group for group in calendar.classes.values() if group.school in schools]
-        day = first
-        while day <= calendar.last_day:
-            if any(calendar.is_served(group, day) for group in groups):
-                return day
-            day += ONE_DAY
-        return None
+        return self._town().calendar.first_service_day((school.key for school in self._schools()), first)
 
     # What is counted
 
